@@ -1,0 +1,212 @@
+//! Addresses and ports as people write them: parsing with an answer that says what to change.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr};
+use core::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+/// An Ethernet address, in the order of the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// The broadcast address, `ff:ff:ff:ff:ff:ff`.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// The virtual MAC that a VIP has unless the configuration names another: `02:6c` and the four octets of the
+    /// address, so 10.0.1.1 is `02:6c:0a:00:01:01`.
+    ///
+    /// The first octet has the locally administered bit set and the group bit clear (IEEE 802, clause 8), so no
+    /// vendor's address can equal it, and two VIPs with different addresses never share one.
+    #[must_use]
+    pub const fn of_vip(address: Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self([0x02, 0x6c, a, b, c, d])
+    }
+
+    /// Whether the address names one station: the group bit is clear and it is not all zeros.
+    #[must_use]
+    pub const fn is_unicast(self) -> bool {
+        let [first, b, c, d, e, f] = self.0;
+        first & 1 == 0 && (first | b | c | d | e | f) != 0
+    }
+
+    /// Whether the locally administered bit is set, as it should be for an address that no vendor assigned.
+    #[must_use]
+    pub const fn is_local(self) -> bool {
+        self.0[0] & 2 != 0
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for MacAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Text that is not an address or port, with what was expected instead. One line, without the place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AddrError(String);
+
+impl AddrError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = AddrError;
+
+    /// Six octets of one or two hexadecimal digits, divided by `:` or by `-`.
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        let wrong = || {
+            AddrError::new(format!(
+                "{text:?} is not a MAC address; write six octets as in \"02:6c:0a:00:01:01\""
+            ))
+        };
+        let divider = if text.contains('-') { '-' } else { ':' };
+        let mut octets = [0; 6];
+        let mut parts = text.split(divider);
+        for octet in &mut octets {
+            let part = parts.next().ok_or_else(wrong)?;
+            // `from_str_radix` would also take a sign.
+            let digits = matches!(part.len(), 1 | 2) && part.bytes().all(|b| b.is_ascii_hexdigit());
+            *octet = u8::from_str_radix(part, 16).ok().filter(|_| digits).ok_or_else(wrong)?;
+        }
+        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
+    }
+}
+
+/// Parses a TCP or UDP port, 1 to 65535.
+///
+/// For command lines, which should take the port as text so that this message is the one that people see.
+///
+/// # Errors
+/// The text is not a number, or the number is not a port: `port 70000 is outside 1..=65535`.
+pub fn parse_port(text: &str) -> Result<u16, AddrError> {
+    let number = text
+        .trim()
+        .parse::<i64>()
+        .map_err(|_| AddrError::new(format!("{text:?} is not a port; write a number from 1 to 65535")))?;
+    port_of(number)
+}
+
+/// A port from a number of any size.
+pub(crate) fn port_of(number: i64) -> Result<u16, AddrError> {
+    match u16::try_from(number) {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(AddrError::new(format!("port {number} is outside 1..=65535"))),
+    }
+}
+
+/// Parses the IPv4 address of a VIP or backend and refuses addresses that no host can have.
+///
+/// `role` is the word for the message: `VIP`, `backend`.
+///
+/// # Errors
+/// Not an address, an IPv6 address (not supported yet), or one that is unspecified, loopback, multicast, broadcast or
+/// reserved.
+pub fn parse_host(text: &str, role: &str) -> Result<Ipv4Addr, AddrError> {
+    let address = match text.trim().parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address,
+        Ok(IpAddr::V6(address)) => {
+            return Err(AddrError::new(format!(
+                "{role} {address} is an IPv6 address, which is not supported yet; give an IPv4 address"
+            )));
+        }
+        Err(_) => return Err(AddrError::new(not_an_address(text, role))),
+    };
+    let [first, ..] = address.octets();
+    let kind = match first {
+        _ if address.is_unspecified() => "the unspecified address",
+        _ if address.is_broadcast() => "the broadcast address",
+        0 => "an address of \"this network\" (0.0.0.0/8)",
+        127 => "a loopback address",
+        224..=239 => "a multicast address",
+        240.. => "a reserved address (240.0.0.0/4)",
+        _ => return Ok(address),
+    };
+    Err(AddrError::new(format!("{role} {address} is {kind}; give the address of one host")))
+}
+
+/// The message for text that is no address at all, with the mend for the two usual slips.
+fn not_an_address(text: &str, role: &str) -> String {
+    let bare = text.trim();
+    if bare.parse::<core::net::SocketAddr>().is_ok() {
+        return format!("{role} address {text:?} carries a port; write the port apart, as in port = 80");
+    }
+    if bare.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok()) {
+        return format!("{role} address {text:?} carries a prefix length; give one address without it");
+    }
+    format!("{role} address {text:?} is not an IPv4 address; write it as in \"10.0.1.1\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_round_trips_and_refuses() {
+        let mac: MacAddr = "02:6c:0a:00:01:01".parse().unwrap();
+        assert_eq!(mac, MacAddr::of_vip(Ipv4Addr::new(10, 0, 1, 1)));
+        assert_eq!(mac.to_string(), "02:6c:0a:00:01:01");
+        assert_eq!("2-6C-a-0-1-1".parse(), Ok(mac));
+        for bad in
+            ["", "02:6c:0a:00:01", "02:6c:0a:00:01:01:02", "02:6c:0a:00:01:+1", "02:6c:0a:00:01:011", "x"]
+        {
+            assert!(bad.parse::<MacAddr>().is_err(), "{bad:?}");
+        }
+        assert!(mac.is_unicast() && mac.is_local());
+        assert!(!MacAddr::BROADCAST.is_unicast() && !MacAddr([0; 6]).is_unicast());
+        assert!(!MacAddr([0, 1, 2, 3, 4, 5]).is_local());
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!(parse_port("80"), Ok(80));
+        assert_eq!(parse_port("65535"), Ok(65535));
+        for (bad, message) in [
+            ("70000", "port 70000 is outside 1..=65535"),
+            ("0", "port 0 is outside 1..=65535"),
+            ("-1", "port -1 is outside 1..=65535"),
+            ("http", "\"http\" is not a port; write a number from 1 to 65535"),
+        ] {
+            assert_eq!(parse_port(bad).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(parse_host("10.0.1.1", "VIP"), Ok(Ipv4Addr::new(10, 0, 1, 1)));
+        for (bad, part) in [
+            ("0.0.0.0", "unspecified"),
+            ("0.1.2.3", "this network"),
+            ("127.0.0.1", "loopback"),
+            ("224.0.0.1", "multicast"),
+            ("255.255.255.255", "broadcast"),
+            ("250.0.0.1", "reserved"),
+            ("fd00::1", "IPv6 address, which is not supported yet"),
+            ("10.0.1.1:80", "carries a port"),
+            ("10.0.1.1/24", "prefix length"),
+            ("10.0.1", "not an IPv4 address"),
+        ] {
+            let message = parse_host(bad, "VIP").unwrap_err().to_string();
+            assert!(message.contains(part), "{bad}: {message}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The configuration: its model, and how it is read whole or refused whole.
+//!
+//! A file ([`Config::from_toml`]) or the arguments of a command line ([`Config::from_args`]) become a [`Config`] in
+//! which every rule already holds: whoever has one need not check again. The first mistake in file order is reported
+//! as one line with file, line and mend. `docs/configuration.md` describes every key.
+
+mod args;
+mod check;
+mod error;
+mod parse;
+mod read;
+
+use core::net::Ipv4Addr;
+
+use serde::Serialize;
+
+pub use self::args::Arguments;
+pub use self::error::{ConfigError, Origin};
+use super::addr::MacAddr;
+use crate::table;
+
+/// The most VIPs of a configuration, 256.
+pub const MAX_VIPS: usize = table::MAX_VIPS - 1;
+/// The most backends of one VIP, 655: with 65,537 Maglev slots each still has a hundred.
+pub const MAX_BACKENDS_PER_VIP: usize = table::MAX_MEMBERS;
+/// The most backends of all VIPs together, 4096: half of the ids, so that removed ones can rest while entries carry them.
+pub const MAX_BACKENDS: usize = table::MAX_BACKENDS / 2;
+/// The most VIPs that may claim a reply of one backend service (address, port, protocol), those of every port
+/// included, 4: a reply tries that many.
+pub const MAX_VIPS_PER_SERVICE: usize = table::SERVICE_VIPS;
+/// The heaviest backend.
+pub const MAX_WEIGHT: u16 = 256;
+/// The longest name of a VIP or backend, in bytes.
+pub const MAX_NAME_BYTES: usize = 63;
+
+/// A whole configuration, valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Where the balancer stands.
+    pub placement: Placement,
+    /// How backends are probed.
+    pub health: HealthConfig,
+    /// The connection table.
+    pub connections: ConnectionsConfig,
+    /// The VIPs, in the order given; at least one.
+    pub vips: Vec<VipConfig>,
+}
+
+impl Config {
+    /// Reads and checks the text of a configuration file. `file` is its name for messages.
+    ///
+    /// # Errors
+    /// The first mistake in file order; nothing of the file is taken then.
+    pub fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
+        parse::config(text, file)
+    }
+
+    /// One VIP without a file, as with POX's `--ip` and `--servers`.
+    ///
+    /// # Errors
+    /// The first mistake, in the order of the fields of [`Arguments`].
+    pub fn from_args(arguments: &Arguments<'_>) -> Result<Self, ConfigError> {
+        args::config(arguments)
+    }
+
+    /// The first setting in which `new` differs that a running balancer cannot change, if there is one.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
+        if self.placement != new.placement {
+            Some("[placement]")
+        } else if self.connections.table_size != new.connections.table_size {
+            Some("table_size in [connections]")
+        } else {
+            None
+        }
+    }
+
+    /// Every backend address, ascending, once: what the prober has to watch.
+    #[must_use]
+    pub fn backend_addresses(&self) -> Vec<Ipv4Addr> {
+        let mut all: Vec<Ipv4Addr> = self.vips.iter().flat_map(|v| &v.backends).map(|b| b.address).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// Where the balancer stands.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
+pub struct Placement {
+    /// Inline on the switch's ports, or one-armed on a host of its own.
+    pub kind: PlacementKind,
+    /// The host that balances; always there when one-armed, never inline.
+    pub host: Option<String>,
+    /// The interfaces to attach to; empty: they are discovered.
+    pub attach: Vec<String>,
+}
+
+/// The two placements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlacementKind {
+    /// XDP on the ports of the switch; sees both directions.
+    #[default]
+    Inline,
+    /// XDP on the NIC of a host that only balances.
+    OneArm,
+}
+
+/// How backends are probed.
+///
+/// With the default preset a backend is probed every `interval` plus a jitter of 0 to `jitter_pct` per cent, and is
+/// down after `fall` probes in a row without an answer within `timeout`. A backend that dies right after it answered
+/// is therefore noticed after at most
+///
+/// ```text
+///   fall x interval x (1 + jitter)  +  timeout          = 3 x 200 ms x 1.1 + 200 ms = 860 ms
+///   + one late sending and one late expiry, each at most the prober's tolerance of 50 ms  = 960 ms
+/// ```
+///
+/// so within one second in every case in which the prober itself is not starved. Preset `pox` probes one backend a
+/// tick, tick = max(250 ms, interval / number of backends), so each of them every 5 s while there are at most 20, and
+/// one missed answer within 3 s is down: at most 8 s and the tolerance (POX itself looks only at ticks, and needs up
+/// to 10 s).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthConfig {
+    /// The schedule, and where the values below came from unless given.
+    pub preset: HealthPreset,
+    /// Milliseconds from one probe of a backend to the next, before jitter.
+    pub interval_ms: u32,
+    /// Milliseconds in which an answer counts; at most `interval_ms`, so that one probe is outstanding at a time.
+    pub timeout_ms: u32,
+    /// Answers in a row that make a backend up.
+    pub rise: u32,
+    /// Missed answers in a row that make it down.
+    pub fall: u32,
+    /// Per cent of the interval that are added at random, at most.
+    pub jitter_pct: u32,
+}
+
+/// The two ways to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthPreset {
+    /// Every backend at its own pace.
+    #[default]
+    Default,
+    /// One backend a tick in turn, as POX does.
+    Pox,
+}
+
+impl HealthConfig {
+    /// The values of a preset.
+    #[must_use]
+    pub const fn preset(preset: HealthPreset) -> Self {
+        match preset {
+            HealthPreset::Default => {
+                Self { preset, interval_ms: 200, timeout_ms: 200, rise: 2, fall: 3, jitter_pct: 10 }
+            }
+            HealthPreset::Pox => {
+                Self { preset, interval_ms: 5_000, timeout_ms: 3_000, rise: 1, fall: 1, jitter_pct: 0 }
+            }
+        }
+    }
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self::preset(HealthPreset::Default)
+    }
+}
+
+/// The connection table: its size, when an idle entry ends, and how fast entries may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ConnectionsConfig {
+    /// Entries; a power of two. Twice the expected number of connections keeps look-ups fast.
+    pub table_size: u32,
+    /// Seconds until an idle half-open TCP entry ends. 60: Linux repeats a SYN after at most 32 s.
+    pub syn_s: u32,
+    /// Seconds until an idle established TCP entry ends. 7440: RFC 5382, REQ-5, asks for 2 h 4 min at least, so that
+    /// TCP keepalive (2 h) holds an entry; the table forgets the least recently used ones when it is full.
+    pub established_s: u32,
+    /// Seconds until an idle TCP entry ends after a FIN or reset. 240: RFC 5382, REQ-5, for transitory connections.
+    pub closing_s: u32,
+    /// Seconds until an idle UDP entry ends. 300: recommended by RFC 4787, REQ-5, and what POX remembers.
+    pub udp_s: u32,
+}
+
+impl Default for ConnectionsConfig {
+    fn default() -> Self {
+        Self { table_size: 65_536, syn_s: 60, established_s: 7_440, closing_s: 240, udp_s: 300 }
+    }
+}
+
+/// One VIP: an address, a protocol and a port or all of them, and who serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VipConfig {
+    /// Unique among VIPs.
+    pub name: String,
+    /// The address that clients use.
+    pub address: Ipv4Addr,
+    /// The port; `None` is every port of the protocol. Of two VIPs that match, the one with the port wins.
+    pub port: Option<u16>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// How a new flow finds its backend.
+    pub selection: Selection,
+    /// What is rewritten.
+    pub mode: Mode,
+    /// The virtual MAC, the same for all VIPs of one address.
+    pub mac: MacAddr,
+    /// What happens to established TCP flows of a backend that went down.
+    pub on_down: OnDown,
+    /// What happens to new flows while no backend is up.
+    pub no_backend: NoBackend,
+    /// At least one, in the order given.
+    pub backends: Vec<BackendConfig>,
+}
+
+impl VipConfig {
+    /// What makes a VIP this VIP: its place in the packets. Survives changes of everything else.
+    #[must_use]
+    pub fn key(&self) -> VipKey {
+        VipKey { address: self.address, port: self.port.unwrap_or(0), protocol: self.protocol }
+    }
+
+    /// The port on which `backend` serves this VIP, 0 if the VIP is for every port.
+    #[must_use]
+    pub fn service_port(&self, backend: &BackendConfig) -> u16 {
+        backend.port.or(self.port).unwrap_or(0)
+    }
+}
+
+/// The identity of a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct VipKey {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port in host byte order, 0 for every port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+impl core::fmt::Display for VipKey {
+    /// `10.0.1.1:80/tcp`, or `10.0.1.1/tcp` for every port.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.port {
+            0 => write!(f, "{}/{}", self.address, self.protocol),
+            port => write!(f, "{}:{port}/{}", self.address, self.protocol),
+        }
+    }
+}
+
+/// One backend of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendConfig {
+    /// Unique in its VIP.
+    pub name: String,
+    /// The backend's own address.
+    pub address: Ipv4Addr,
+    /// The port that the VIP's port is translated to, if it is.
+    pub port: Option<u16>,
+    /// Its share of new flows, 0 to 256; 0 takes none.
+    pub weight: u16,
+}
+
+impl BackendConfig {
+    /// The name of a backend that is given none: its address, with the port if it has one of its own.
+    pub(crate) fn default_name(address: Ipv4Addr, port: Option<u16>) -> String {
+        port.map_or_else(|| address.to_string(), |port| format!("{address}:{port}"))
+    }
+}
+
+/// The transport protocols that are balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// The number in the IPv4 header.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl core::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// How a new flow finds its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// At random, by weight; as POX.
+    #[default]
+    Random,
+    /// In turn, by weight.
+    RoundRobin,
+    /// By consistent hash of the flow.
+    Maglev,
+}
+
+/// What the balancer rewrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Destination address (and port) on the way there, source on the way back.
+    #[default]
+    Nat,
+    /// The destination MAC only; the backend answers the client directly from the VIP.
+    Dsr,
+}
+
+/// What happens to established TCP flows of a backend that went down. UDP and half-open TCP flows always move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// They stay, in case the backend comes back.
+    #[default]
+    Keep,
+    /// They are given another backend, which will reset them.
+    Repick,
+}
+
+/// What happens to new flows while no backend of the VIP is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoBackend {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They go to the backends that were last in rotation.
+    LastKnown,
+}

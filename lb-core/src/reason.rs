@@ -1,0 +1,112 @@
+//! Every way a packet can end. The reason is the verdict and the counter.
+
+/// What became of the packets that end with a reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Class {
+    /// Rewritten and on its way to a backend or back to a client.
+    Forwarded,
+    /// Answered by the balancer itself.
+    Answered,
+    /// Left untouched to whatever comes next on the host.
+    Passed,
+    /// Ended here.
+    Dropped,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $index:literal, $class:ident, $text:literal;)+) => {
+        /// Every way a packet can end; the number is the index of its counter.
+        #[repr(u8)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])+ $name = $index),+ }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+
+            /// The name that status, statistics and logs print.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text),+ }
+            }
+
+            /// What became of the packet.
+            #[inline(always)]
+            pub const fn class(self) -> Class {
+                match self { $(Reason::$name => Class::$class),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Rewritten for a backend and redirected to its port.
+    ToBackendRedirect = 0, Forwarded, "to_backend_redirect";
+    /// Rewritten for a backend and sent out of the port it came in on.
+    ToBackendTransmit = 1, Forwarded, "to_backend_transmit";
+    /// Rewritten for a backend and handed to the switch.
+    ToBackendSwitch = 2, Forwarded, "to_backend_switch";
+    /// Rewritten for the client and redirected to its port.
+    ToClientRedirect = 3, Forwarded, "to_client_redirect";
+    /// Rewritten for the client and sent out of the port it came in on.
+    ToClientTransmit = 4, Forwarded, "to_client_transmit";
+    /// Rewritten for the client and handed to the switch.
+    ToClientSwitch = 5, Forwarded, "to_client_switch";
+    /// An ARP request for a VIP, answered with the VIP's virtual MAC.
+    ArpAnswered = 6, Answered, "arp_answered";
+
+    /// Neither for a VIP nor from a backend.
+    NotOurs = 16, Passed, "not_ours";
+    /// Too short, or of an EtherType that the balancer does not look into.
+    NotIp = 17, Passed, "not_ip";
+    /// ARP that is no request for a VIP.
+    ArpOther = 18, Passed, "arp_other";
+    /// ARP in which somebody else claims a VIP as its own address.
+    ArpVipClaimed = 19, Passed, "arp_vip_claimed";
+    /// To a VIP, but not to its virtual MAC: balanced already, or on its way somewhere else.
+    AlreadyBalanced = 20, Passed, "already_balanced";
+    /// From a backend, but of no connection: direct traffic.
+    NoConnection = 21, Passed, "no_connection";
+
+    /// To a VIP's address, but to no port or protocol that it serves.
+    VipNoService = 32, Dropped, "vip_no_service";
+    /// A fragment for a VIP: its later parts carry no ports.
+    VipFragment = 33, Dropped, "vip_fragment";
+    /// For a VIP, with IP lengths that contradict each other or the frame, or too short for its ports.
+    VipMalformed = 34, Dropped, "vip_malformed";
+    /// No backend is in rotation.
+    NoBackend = 35, Dropped, "no_backend";
+    /// The only backend in rotation is the client itself.
+    Hairpin = 36, Dropped, "hairpin";
+    /// Every backend would answer two VIPs with one and the same tuple.
+    ReplyAmbiguous = 37, Dropped, "reply_ambiguous";
+    /// The connection table refused the entry.
+    TableFull = 38, Dropped, "table_full";
+    /// The packet could not be rewritten as decided.
+    RewriteFailed = 39, Dropped, "rewrite_failed";
+}
+
+/// Slots of the counter array: room for reasons to come.
+pub const REASON_SLOTS: u32 = 64;
+
+impl Reason {
+    /// Index of this reason's counter.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_indexes_are_unique_and_in_range() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            assert!(a.index() < REASON_SLOTS);
+            for b in &Reason::ALL[..i] {
+                assert!(a.index() != b.index() && a.name() != b.name(), "{a:?} and {b:?}");
+            }
+        }
+    }
+}
