@@ -1,0 +1,76 @@
+//! The XDP programs of the load balancer.
+//!
+//! `lb_balance` runs `lb-core` on every frame of the ports it is attached to; `lb_pass` does nothing, and
+//! stands on the other end of a veth pair because frames sent or redirected into a veth vanish unless its
+//! peer has a program. What happens to a packet is not decided here: this crate lends the core its packet
+//! ([`packet::XdpPacket`]) and its tables ([`maps::BpfTables`]).
+#![no_std]
+#![no_main]
+// Inline assembly for BPF: the atomic addition of the round-robin ticket.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+mod maps;
+mod packet;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use lb_core::{Egress, Outcome, process};
+
+use crate::maps::{BpfTables, DEVICES};
+use crate::packet::XdpPacket;
+
+/// The balancer.
+#[xdp(frags)]
+pub fn lb_balance(ctx: XdpContext) -> u32 {
+    let mut packet = XdpPacket::new(&ctx);
+    let (outcome, _reason) = process(&mut packet, &BpfTables);
+    #[cfg(feature = "log")]
+    log(&ctx, &packet, _reason);
+    match outcome {
+        Outcome::Pass | Outcome::Forward(Egress::Switch) => XDP_PASS,
+        Outcome::Drop => XDP_DROP,
+        Outcome::Forward(Egress::Transmit) => XDP_TX,
+        // A port that has just gone from the device map: the switch carries the rewritten packet.
+        Outcome::Forward(Egress::Redirect(slot)) => {
+            DEVICES.redirect(slot as u32, XDP_PASS as u64).unwrap_or_else(|action| action)
+        }
+    }
+}
+
+/// For the peers of veth ports.
+#[xdp(frags)]
+pub fn lb_pass(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+#[cfg(feature = "log")]
+#[inline(always)]
+fn log(ctx: &XdpContext, packet: &XdpPacket<'_>, reason: lb_core::Reason) {
+    use lb_core::Packet;
+    // The addresses as they leave: of IPv4, of sender and target in ARP; zeros of all else, VLAN tags included.
+    let address = |ip, arp| match packet.read::<u16>(12).map(u16::from_be) {
+        Some(0x0800) => packet.read::<u32>(ip).map_or(0, u32::from_be),
+        Some(0x0806) => packet.read::<u32>(arp).map_or(0, u32::from_be),
+        _ => 0,
+    };
+    aya_log_ebpf::info!(
+        ctx,
+        "interface {} {}: {:i} -> {:i}, {} bytes",
+        packet.ingress_ifindex(),
+        reason.name(),
+        address(26, 28),
+        address(30, 38),
+        packet.length()
+    );
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Helpers of the kernel ask for it; the sources are MIT or Apache-2.0 otherwise.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
