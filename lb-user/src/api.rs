@@ -1,0 +1,247 @@
+//! What the daemon tells over its socket. The command line prints it, `ofshim` reads it; field names and
+//! meanings are a contract.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/stats` | [`Stats`] |
+//! | `GET /v1/connections?limit=N&vip=NAME&backend=ADDRESS` | [`Connections`] |
+//! | `POST /v1/detach` | [`Detached`]; the daemon ends after it |
+//!
+//! A request that cannot be met is answered with a status code of 400 or above and an [`ErrorBody`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lb_core::ledger::Ledger;
+use serde::{Deserialize, Serialize};
+
+/// The daemon's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Since when it runs, in milliseconds.
+    pub uptime_ms: u64,
+    /// It found the data plane of an earlier daemon and took it over.
+    pub adopted: bool,
+    /// Where the balancer stands.
+    pub placement: Placement,
+    /// `native`, or `generic` when any interface is.
+    pub attach_mode: String,
+    /// MACs that probes are sent from; replies to them are of nobody else's interest.
+    pub prober_macs: Vec<String>,
+    /// The interfaces the balancer is attached to.
+    pub interfaces: Vec<Interface>,
+    /// The VIPs.
+    pub vips: Vec<Vip>,
+    /// The connection table.
+    pub connections: TableStatus,
+    /// What the user should know: a shaped port, an unfinished checksum, a backend nobody found.
+    pub warnings: Vec<String>,
+}
+
+/// Where the balancer stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// `inline` or `onearm`.
+    pub kind: String,
+    /// The host whose NIC is used, for `onearm`.
+    pub host: Option<String>,
+    /// The MAC of that NIC.
+    pub mac: Option<String>,
+}
+
+/// An interface with the balancer's program on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index in its namespace.
+    pub ifindex: u32,
+    /// The Mininet host whose namespace it is in; `None` for the root namespace.
+    pub netns: Option<String>,
+    /// The switch it is a port of.
+    pub switch: Option<String>,
+    /// The host behind it, where known.
+    pub host: Option<String>,
+    /// `native` or `generic`.
+    pub xdp: String,
+    /// How balanced packets leave towards it: `redirect`, `pass` (through the switch) or `tx`.
+    pub forward: String,
+    /// Why it is not `redirect`.
+    pub forward_reason: Option<String>,
+    /// The veth peer that got the pass program.
+    pub peer: Option<String>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vip {
+    /// Its id in the data plane.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; `None` for every port of the protocol.
+    pub port: Option<u16>,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Its virtual MAC.
+    pub mac: String,
+    /// `nat` or `dsr`.
+    pub mode: String,
+    /// `random`, `round-robin` or `maglev`.
+    pub selection: String,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+}
+
+/// A backend of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its id in the data plane.
+    pub id: u16,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port where it differs from the VIP's.
+    pub port: Option<u16>,
+    /// Its weight.
+    pub weight: u16,
+    /// `probing`, `up`, `down`, `draining` or `disabled`.
+    pub state: String,
+    /// Why it is in this state.
+    pub reason: String,
+    /// Since when it is in this state, in milliseconds.
+    pub since_ms: u64,
+    /// How often it went down since the daemon started.
+    pub downs: u64,
+    /// Its MAC, once a probe was answered.
+    pub mac: Option<String>,
+    /// The interface that leads to it.
+    pub interface: Option<String>,
+}
+
+/// The connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Entries it holds at most.
+    pub capacity: u32,
+    /// Kernel memory an entry takes.
+    pub bytes_per_entry: u32,
+}
+
+/// Counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// What came in, and how it ended.
+    pub ledger: Ledger,
+    /// `received` minus all ends; lastingly different from zero only by a bug.
+    pub ledger_difference: i64,
+    /// Packets by reason; every reason is there.
+    pub reasons: BTreeMap<String, u64>,
+    /// Balanced packets whose checksum the sender left to its device.
+    pub partial_checksums: u64,
+    /// Traffic by VIP.
+    pub vips: Vec<VipStats>,
+    /// Traffic by backend.
+    pub backends: Vec<BackendStats>,
+}
+
+/// Traffic counters of a VIP or a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets to the backends.
+    pub packets_in: u64,
+    /// Bytes to the backends, Ethernet header included.
+    pub bytes_in: u64,
+    /// Packets back to the clients.
+    pub packets_out: u64,
+    /// Bytes back to the clients.
+    pub bytes_out: u64,
+    /// Connections opened.
+    pub opened: u64,
+    /// Packets dropped by a named reason.
+    pub dropped: u64,
+}
+
+/// Traffic of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipStats {
+    /// Its id.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// `packets_in + packets_out`: all packets forwarded for it.
+    pub forwarded: u64,
+    /// The counters.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// Traffic of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendStats {
+    /// Its id.
+    pub id: u16,
+    /// Its VIP's name.
+    pub vip: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// The counters.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// Connections, a part of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Live entries that match the filter, whether listed or not.
+    pub total: u64,
+    /// The listed ones.
+    pub connections: Vec<Connection>,
+}
+
+/// A tracked connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The VIP's name.
+    pub vip: String,
+    /// The port on the VIP's side.
+    pub vip_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The backend's address.
+    pub backend: IpAddr,
+    /// The backend's port.
+    pub backend_port: u16,
+    /// `syn`, `established`, `closing`, `closed` or `udp`.
+    pub state: String,
+    /// Since the last packet, in milliseconds.
+    pub idle_ms: u64,
+}
+
+/// What `detach` undid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// Programs taken off, as `interface (namespace)`.
+    pub programs: Vec<String>,
+    /// Offloads set back, as `interface: feature`.
+    pub offloads: Vec<String>,
+    /// What could not be undone, and why.
+    pub failures: Vec<String>,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One line that names the thing, the place and the mend.
+    pub error: String,
+}

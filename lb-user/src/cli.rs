@@ -1,0 +1,352 @@
+//! The command line: what can be asked for, and how it is refused.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use lb_core::host::config::{Arguments, Config};
+
+use crate::daemon::Options;
+use crate::failure::Failure;
+
+/// Where the daemon's socket, lock and record are unless told otherwise.
+pub const RUN_DIR: &str = "/run/lb";
+/// Where maps and links are pinned unless told otherwise.
+pub const PIN_DIR: &str = "/sys/fs/bpf/lb";
+/// Connections that are listed unless told otherwise.
+pub const CONNECTIONS: usize = 100;
+
+/// An XDP load balancer for Open vSwitch and Mininet.
+#[derive(Debug, Parser)]
+#[command(name = "lb", version, disable_help_subcommand = true, arg_required_else_help = false)]
+#[command(subcommand_required = true)]
+#[command(after_help = "Example:\n  lb run --ip 10.0.1.1 --servers 10.0.0.1,10.0.0.2\n  lb status")]
+pub struct Cli {
+    /// Folder of the daemon's socket, lock and record
+    #[arg(long, global = true, value_name = "DIR", default_value = RUN_DIR)]
+    pub run_dir: PathBuf,
+    /// Folder on a bpffs in which maps and links are pinned
+    #[arg(long, global = true, value_name = "DIR", default_value = PIN_DIR)]
+    pub pin_dir: PathBuf,
+    /// Print one JSON document instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Balance: attach the programs, probe the backends, answer the other commands
+    #[command(after_help = "Examples:\n  \
+        lb run --ip 10.0.1.1 --servers 10.0.0.1,10.0.0.2\n  \
+        lb run --ip 10.0.1.1 --servers 10.0.0.1,10.0.0.2 --placement onearm --host lb1\n  \
+        lb run --config lb.toml\n\n\
+        Ends on SIGTERM or Ctrl-C; forwarding goes on until 'lb detach'.")]
+    Run(Box<RunArgs>),
+    /// Show placement, interfaces, VIPs and backends
+    #[command(after_help = "Example:\n  lb status --json")]
+    Status,
+    /// Show the backends and why each is up or down
+    #[command(alias = "backends", after_help = "Example:\n  lb backend")]
+    Backend,
+    /// List tracked connections
+    #[command(
+        alias = "connections",
+        after_help = "Example:\n  lb conn --limit 20 --vip 10.0.1.1/tcp --backend 10.0.0.1"
+    )]
+    Conn(ConnArgs),
+    /// Show the counters: where every packet ended, traffic by VIP and backend
+    #[command(after_help = "Example:\n  lb stats --reasons-all")]
+    Stats(StatsArgs),
+    /// Check the machine and name what mends it; needs no daemon
+    #[command(
+        after_help = "Examples:\n  lb doctor\n  lb doctor --host lb1\n\nExit status 1 if a check fails."
+    )]
+    Doctor(DoctorArgs),
+    /// Undo everything: end the daemon, remove the programs, restore the offloads
+    #[command(after_help = "Example:\n  lb detach")]
+    Detach,
+}
+
+/// Arguments of `lb run`. Words are checked with the configuration, so that each refusal is worded once.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file; instead of the arguments that describe one VIP
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the VIP
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Addresses of the backends, divided by commas, each with an optional port
+    #[arg(long, value_name = "ADDRESSES")]
+    pub servers: Option<String>,
+    /// Port of the VIP; without it every port of the protocol
+    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
+    pub port: Option<String>,
+    /// tcp or udp [default: tcp]
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
+    /// random, round-robin or maglev [default: random]
+    #[arg(long, value_name = "SELECTION")]
+    pub selection: Option<String>,
+    /// inline (on the switch's ports) or onearm (on the NIC of a host) [default: inline]
+    #[arg(long, value_name = "PLACEMENT")]
+    pub placement: Option<String>,
+    /// The host that balances, with --placement onearm
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Interfaces to attach to, divided by commas or given again; without it they are found
+    #[arg(long, value_name = "INTERFACES", value_delimiter = ',')]
+    pub attach: Vec<String>,
+    /// How backends are probed: default, or pox (5 s between probes, 3 s patience)
+    #[arg(long, value_name = "PRESET", alias = "probe-preset")]
+    pub health: Option<String>,
+    /// Load this XDP object instead of the one in the binary
+    #[arg(long, value_name = "FILE")]
+    pub object: Option<PathBuf>,
+    /// Log a line for each packet; slow
+    #[arg(long)]
+    pub log_packets: bool,
+    /// What to log: error, warn, info, debug, trace; the environment variable LB_LOG goes before it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::level_filters::LevelFilter,
+}
+
+/// Arguments of `lb conn`.
+#[derive(Debug, Args)]
+pub struct ConnArgs {
+    /// List this many at most
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS)]
+    pub limit: usize,
+    /// Only those of the VIP of this name
+    #[arg(long, value_name = "NAME")]
+    pub vip: Option<String>,
+    /// Only those of this backend
+    #[arg(long, value_name = "ADDRESS")]
+    pub backend: Option<IpAddr>,
+}
+
+/// Arguments of `lb stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Show also the reasons that no packet ended with
+    #[arg(long)]
+    pub reasons_all: bool,
+}
+
+/// Arguments of `lb doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Look at these interfaces only, divided by commas or given again
+    #[arg(long, value_name = "INTERFACES", value_delimiter = ',')]
+    pub attach: Vec<String>,
+    /// Look at the one-armed placement on the NIC of this host
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+}
+
+/// What the arguments came to.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A command to carry out.
+    Command(Box<Cli>),
+    /// A text that was asked for: help or version.
+    Text(String),
+}
+
+/// Reads the arguments, the program's name first.
+///
+/// # Errors
+/// The first mistake as one line.
+pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Parsed, Failure> {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => Ok(Parsed::Command(Box::new(cli))),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Parsed::Text(error.to_string()))
+        }
+        Err(error) => Err(Failure::wrong(condense(&error.to_string(), help_of(&arguments)))),
+    }
+}
+
+/// The command whose help explains a refusal of `arguments`.
+fn help_of(arguments: &[OsString]) -> &'static str {
+    const COMMANDS: &[(&str, &str)] = &[
+        ("run", "lb run"),
+        ("status", "lb status"),
+        ("backend", "lb backend"),
+        ("backends", "lb backend"),
+        ("conn", "lb conn"),
+        ("connections", "lb conn"),
+        ("stats", "lb stats"),
+        ("doctor", "lb doctor"),
+        ("detach", "lb detach"),
+    ];
+    let named =
+        |argument: &OsString| COMMANDS.iter().find(|(name, _)| argument == name).map(|(_, command)| *command);
+    arguments.iter().skip(1).find_map(named).unwrap_or("lb")
+}
+
+/// Several lines of clap's as one.
+fn condense(text: &str, help: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let mut line = String::new();
+    for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
+        if part.starts_with("Usage:") || part.starts_with("For more information") {
+            break;
+        }
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(part.strip_prefix("tip: ").unwrap_or(part));
+    }
+    format!("{line}; see '{help} --help'")
+}
+
+impl RunArgs {
+    /// What the daemon is started with.
+    ///
+    /// # Errors
+    /// A mistake in the arguments or the configuration file, as one line.
+    pub fn options(&self, run_dir: PathBuf, pin_dir: PathBuf) -> Result<Options, Failure> {
+        let config = self.configuration()?;
+        Ok(Options { config, object: self.object.clone(), log_packets: self.log_packets, run_dir, pin_dir })
+    }
+
+    fn configuration(&self) -> Result<Config, Failure> {
+        match (&self.config, &self.ip, &self.servers) {
+            (Some(file), ..) => {
+                if let Some(option) = self.describing_option() {
+                    return Err(usage(format!(
+                        "{option} cannot be used with --config: set it in {} instead",
+                        file.display()
+                    )));
+                }
+                let text = std::fs::read_to_string(file).map_err(|error| {
+                    Failure::wrong(format!("--config {}: cannot be read: {error}", file.display()))
+                })?;
+                Config::from_toml(&text, &file.display().to_string())
+                    .map_err(|error| Failure::wrong(error.to_string()))
+            }
+            (None, Some(ip), Some(servers)) => self.one_vip(ip, servers),
+            (None, Some(_), None) => Err(usage(
+                "--ip needs --servers with the backends' addresses, as in --servers 10.0.0.1,10.0.0.2",
+            )),
+            (None, None, Some(_)) => {
+                Err(usage("--servers needs --ip with the VIP's address, as in --ip 10.0.1.1"))
+            }
+            (None, None, None) => {
+                Err(usage("nothing to balance: give --config FILE, or --ip ADDRESS with --servers ADDRESSES"))
+            }
+        }
+    }
+
+    fn one_vip(&self, ip: &str, servers: &str) -> Result<Config, Failure> {
+        let arguments = Arguments {
+            ip,
+            servers,
+            port: self.port.as_deref(),
+            protocol: self.protocol.as_deref(),
+            selection: self.selection.as_deref(),
+            placement: self.placement.as_deref(),
+            host: self.host.as_deref(),
+            attach: &self.attach,
+            health: self.health.as_deref(),
+        };
+        Config::from_args(&arguments).map_err(|error| usage(error.message()))
+    }
+
+    /// The first option given that the configuration file has its own key for.
+    fn describing_option(&self) -> Option<&'static str> {
+        let given = [
+            ("--ip", self.ip.is_some()),
+            ("--servers", self.servers.is_some()),
+            ("--port", self.port.is_some()),
+            ("--protocol", self.protocol.is_some()),
+            ("--selection", self.selection.is_some()),
+            ("--placement", self.placement.is_some()),
+            ("--host", self.host.is_some()),
+            ("--attach", !self.attach.is_empty()),
+            ("--health", self.health.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+}
+
+/// A mistake in the arguments of `lb run`.
+fn usage(message: impl std::fmt::Display) -> Failure {
+    Failure::wrong(format!("{message}; see 'lb run --help'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn refused(arguments: &[&str]) -> Failure {
+        match parse(arguments) {
+            Ok(Parsed::Command(cli)) => match cli.command {
+                Command::Run(run) => run.options(cli.run_dir, cli.pin_dir).unwrap_err(),
+                command => panic!("taken: {command:?}"),
+            },
+            Ok(Parsed::Text(text)) => panic!("a text: {text}"),
+            Err(failure) => failure,
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_one_line_that_names_the_mend() {
+        let cases: &[(&[&str], &str)] = &[
+            (
+                &["lb", "run"],
+                "nothing to balance: give --config FILE, or --ip ADDRESS with --servers ADDRESSES",
+            ),
+            (&["lb", "run", "--ip", "10.0.1.1"], "--ip needs --servers"),
+            (&["lb", "run", "--servers", "10.0.0.1"], "--servers needs --ip"),
+            (&["lb", "run", "--ip", "10.0.1.1", "--config", "f"], "--ip cannot be used with --config"),
+            (&["lb", "run", "--config", "f", "--attach", "x"], "--attach cannot be used with --config"),
+            (&["lb", "run", "--nonsense"], "unexpected argument '--nonsense' found"),
+            (&["lb", "conn", "--limit", "many"], "invalid value 'many' for '--limit <N>'"),
+            (&["lb", "runn"], "unrecognized subcommand 'runn'"),
+            (&["lb"], "'lb' requires a subcommand"),
+        ];
+        for (arguments, expected) in cases {
+            let failure = refused(arguments);
+            assert!(failure.message.contains(expected), "{arguments:?}: {failure}");
+            assert!(failure.message.contains("; see 'lb"), "{arguments:?}: {failure}");
+            assert_eq!((failure.message.lines().count(), failure.status), (1, 2), "{arguments:?}: {failure}");
+        }
+    }
+
+    #[test]
+    fn one_vip_one_vip() {
+        let line =
+            "lb run --ip 10.0.1.1 --servers 10.0.0.1,10.0.0.2 --attach a,b --attach c --run-dir /tmp/r";
+        let Ok(Parsed::Command(cli)) = parse(line.split(' ')) else { panic!("refused") };
+        assert_eq!(cli.run_dir, PathBuf::from("/tmp/r"));
+        assert_eq!(cli.pin_dir, PathBuf::from(PIN_DIR));
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        let options = run.options(cli.run_dir, cli.pin_dir).unwrap();
+        assert_eq!(options.config.placement.attach, ["a", "b", "c"]);
+        assert_eq!(options.config.backend_addresses().len(), 2);
+    }
+
+    #[test]
+    fn help_names_every_subcommand() {
+        let Ok(Parsed::Text(help)) = parse(["lb", "--help"]) else { panic!("no help") };
+        for name in ["run", "status", "backend", "conn", "stats", "doctor", "detach"] {
+            assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not in {help}");
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The daemon: sets the data plane up, probes the backends, keeps the tables true, answers questions.
+//!
+//! One thread, one task that owns all state (`Daemon`); what happens reaches it as events, and what it decides
+//! comes from the pure parts of `lb-core` (health, plan).
+
+mod place;
+mod probe;
+mod record;
+mod tables;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use lb_core::host::config::{Config, PlacementKind};
+use lb_core::host::health::{Command, Event, Prober, State};
+use lb_core::host::ids::Ids;
+use lb_core::host::plan::{Plan, health_view};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::Detached;
+use crate::dataplane::{self, DataPlane, Pins};
+use crate::io::facts;
+use crate::io::link::LinkEvent;
+use crate::io::netlink::Watch;
+use crate::io::netns::NetNs;
+use crate::io::sys::{self, LockFile};
+use crate::object;
+use crate::server::{self, Query};
+
+use self::place::Placed;
+use self::probe::Probes;
+use self::record::Record;
+
+/// The lock in the run directory: one daemon at a time.
+const LOCK: &str = "lb.lock";
+/// Questions that wait for an answer at most.
+const QUERIES: usize = 16;
+/// How long the server may take to finish the answers that are under way when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Another XDP object than the one this binary carries.
+    pub object: Option<PathBuf>,
+    /// Log a line for each packet.
+    pub log_packets: bool,
+    /// Where socket, lock and record are.
+    pub run_dir: PathBuf,
+    /// Where maps and links are pinned.
+    pub pin_dir: PathBuf,
+}
+
+/// All state of a running daemon.
+struct Daemon {
+    config: Config,
+    run_dir: PathBuf,
+    started: Instant,
+    dataplane: DataPlane,
+    pins: Pins,
+    placed: Placed,
+    record: Record,
+    probes: Probes,
+    prober: Prober,
+    ids: Ids,
+    plan: Plan,
+}
+
+/// A daemon that is set up, with the lock it holds.
+pub struct Ready {
+    daemon: Daemon,
+    listener: tokio::net::UnixListener,
+    watch: Watch,
+    _lock: LockFile,
+}
+
+/// Sets everything up. An error leaves nothing attached that was not attached before.
+pub async fn start(options: Options) -> Result<Ready> {
+    if !sys::is_root() {
+        bail!("lb run needs root, to load XDP programs and to enter the hosts' namespaces: run it with sudo");
+    }
+    server::make_run_dir(&options.run_dir)?;
+    let lock = LockFile::acquire(&options.run_dir.join(LOCK))?;
+    let pins = Pins::new(&options.pin_dir);
+    ensure_bpffs(&options.pin_dir)?;
+    let object = object::bytes(options.object.as_deref(), options.log_packets)?;
+    let facts = facts::gather().await?;
+    let placed = Placed::find(&options.config, &facts)?;
+    let root = NetNs::open(&facts.root)?;
+    let watch = Watch::open(&root)?;
+    let record = Record::read(&options.run_dir)?;
+    let listener = server::bind(&options.run_dir)?;
+
+    let table_size = options.config.connections.table_size;
+    let dataplane = DataPlane::load(&object, pins.clone(), table_size)
+        .inspect_err(|_| server::remove_socket(&options.run_dir))?;
+    let adopted = dataplane.adopted();
+    let seed = sys::clock_realtime();
+    let health = lb_core::host::health::Settings::new(&options.config.health, seed);
+    let mut daemon = Daemon {
+        run_dir: options.run_dir,
+        started: Instant::now(),
+        dataplane,
+        pins: pins.clone(),
+        probes: Probes::default(),
+        prober: Prober::new(health),
+        placed,
+        record,
+        ids: Ids::default(),
+        plan: Plan::default(),
+        config: options.config,
+    };
+    let links_before = daemon.pins.link_paths();
+    let mut set_up = daemon.set_up(health);
+    if options.log_packets && set_up.is_ok() {
+        set_up = daemon.follow_packet_log();
+    }
+    if let Err(error) = set_up {
+        if !adopted {
+            daemon.undo_everything();
+        } else if let Ok(before) = links_before {
+            dataplane::retain_links(&daemon.pins, &before).ok();
+        }
+        server::remove_socket(&daemon.run_dir);
+        return Err(error);
+    }
+    Ok(Ready { daemon, listener, watch, _lock: lock })
+}
+
+/// A bpffs to pin in: mounted by us where the usual place has none.
+fn ensure_bpffs(pin_dir: &Path) -> Result<()> {
+    let usual = Path::new("/sys/fs/bpf");
+    let existing = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(usual);
+    if sys::is_bpffs(existing)? {
+        return Ok(());
+    }
+    if pin_dir.starts_with(usual) {
+        return sys::mount_bpffs(usual)
+            .context("bpffs is not mounted and cannot be: `mount -t bpf bpf /sys/fs/bpf` says why");
+    }
+    bail!("--pin-dir {}: not on a bpffs; `mount -t bpf bpf DIR` makes one", pin_dir.display());
+}
+
+impl Ready {
+    /// Works until told to stop. Forwarding goes on when it ends.
+    pub async fn run(self) -> Result<()> {
+        let Self { mut daemon, listener, mut watch, _lock } = self;
+        let (queries_in, mut queries) = mpsc::channel(QUERIES);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(server::serve(listener, queries_in, async {
+            stopped.await.ok();
+        }));
+        tracing::info!(
+            "ready: {} interfaces, {} VIPs, {}{}",
+            daemon.placed.ports.len(),
+            daemon.config.vips.len(),
+            daemon.placed.summary.kind,
+            if daemon.dataplane.adopted() {
+                ", tables and connections of the earlier daemon adopted"
+            } else {
+                ""
+            }
+        );
+        let ended = daemon.work(&mut watch, &mut queries).await;
+        // Whoever asked for the last answer gets it whole.
+        stop.send(()).ok();
+        tokio::time::timeout(LAST_ANSWERS, server).await.ok();
+        server::remove_socket(&daemon.run_dir);
+        match ended? {
+            End::Detached => tracing::info!("detached: programs removed, offloads restored"),
+            End::Stopped => tracing::info!("stopped: forwarding goes on, `lb detach` ends it"),
+        }
+        Ok(())
+    }
+}
+
+/// Why the daemon's work ended.
+enum End {
+    /// By a signal.
+    Stopped,
+    /// By a request that undid everything.
+    Detached,
+}
+
+impl Daemon {
+    async fn work(&mut self, watch: &mut Watch, queries: &mut mpsc::Receiver<Query>) -> Result<End> {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut wake_at = self.wake()?;
+        loop {
+            let pause =
+                Duration::from_nanos(wake_at.unwrap_or(u64::MAX).saturating_sub(sys::clock_monotonic()));
+            let next = tokio::select! {
+                _ = terminate.recv() => return Ok(End::Stopped),
+                _ = interrupt.recv() => return Ok(End::Stopped),
+                () = tokio::time::sleep(pause) => {
+                    wake_at = self.wake()?;
+                    continue;
+                }
+                Some(arrival) = self.probes.next() => self.take_reply(&arrival)?,
+                event = watch.next() => self.link_changed(&event.context("the kernel's link events ended")?)?,
+                query = queries.recv() => match query.context("the socket's server ended")? {
+                    Query::Detach(reply) => {
+                        reply.send(Ok(self.undo_everything())).ok();
+                        return Ok(End::Detached);
+                    }
+                    query => {
+                        self.answer(query);
+                        None
+                    }
+                },
+            };
+            wake_at = next.or(wake_at);
+        }
+    }
+
+    fn onearm(&self) -> bool {
+        self.config.placement.kind == PlacementKind::OneArm
+    }
+
+    /// Tables, offloads, programs, sockets: in the order in which nothing is seen half done.
+    fn set_up(&mut self, health: lb_core::host::health::Settings) -> Result<()> {
+        let found =
+            if self.dataplane.adopted() { tables::find(&self.dataplane)? } else { tables::Found::default() };
+        let existing_ports = self.dataplane.read_ports()?;
+        self.placed.assign_slots(&existing_ports)?;
+        let now = sys::clock_monotonic();
+        // The first commands only say when to wake; the daemon's work begins with a wake.
+        drop(self.prober.configure(health, &self.config.backend_addresses(), now));
+        let records = self.placed.records();
+        for (address, neighbour) in &found.up {
+            if place::is_same_port(&existing_ports, &records, neighbour.interface) {
+                self.prober.assume_up(*address, *neighbour, now);
+            }
+        }
+        self.ids = found.ids.clone();
+        self.dataplane.write_settings(&tables::settings(&self.config.connections))?;
+        for (slot, record) in &records {
+            self.dataplane.write_port(*slot, record)?;
+        }
+        for slot in existing_ports.keys().filter(|slot| !records.contains_key(slot)) {
+            self.dataplane.clear_port(*slot)?;
+        }
+        self.replan()?;
+        tables::clear_leftovers(&mut self.dataplane, &found, &self.plan)?;
+        self.placed.fix_offloads(&self.run_dir, &mut self.record)?;
+        self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
+        self.probes = Probes::open(&self.placed)?;
+        for warning in &self.placed.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// Makes the tables what configuration and health say they should be.
+    fn replan(&mut self) -> Result<()> {
+        let view = health_view(&self.prober);
+        let plan = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan))?;
+        let onearm = self.onearm();
+        tables::apply(&mut self.dataplane, onearm, &self.plan, &plan)?;
+        self.plan = plan;
+        Ok(())
+    }
+
+    /// The prober's time has come. Everything that was received goes in first, so that its own lateness is
+    /// nobody's death.
+    fn wake(&mut self) -> Result<Option<u64>> {
+        let drained_up_to = sys::clock_monotonic();
+        for arrival in self.probes.drain() {
+            self.take_reply(&arrival)?;
+        }
+        for backend in self.prober.due(drained_up_to) {
+            if let Some(at) = view::last_alive(&self.dataplane, &self.plan, backend)? {
+                self.event(Event::FrameSeen { backend, at })?;
+            }
+        }
+        self.event(Event::Wake { drained_up_to })
+    }
+
+    fn take_reply(&mut self, arrival: &probe::Arrival) -> Result<Option<u64>> {
+        match arrival.event() {
+            Some(event) => self.event(event),
+            None => Ok(None),
+        }
+    }
+
+    fn link_changed(&mut self, event: &LinkEvent) -> Result<Option<u64>> {
+        let mut wake_at = None;
+        match event {
+            LinkEvent::Changed(link) => {
+                if let Some(slot) = self.watched_slot(link.ifindex) {
+                    let up = link.up && link.carrier;
+                    let event = if up {
+                        Event::LinkUp { interface: slot }
+                    } else {
+                        Event::LinkDown { interface: slot }
+                    };
+                    wake_at = self.event(event)?;
+                }
+            }
+            LinkEvent::Deleted { name, ifindex } => {
+                if let Some(slot) = self.watched_slot(*ifindex) {
+                    let warning =
+                        format!("interface {name} has gone; `lb run` again attaches to its successor");
+                    tracing::warn!("{warning}");
+                    self.placed.warnings.push(warning);
+                    wake_at = self.event(Event::LinkDown { interface: slot })?;
+                }
+            }
+            LinkEvent::Lost => tracing::warn!("link events were lost; probes notice what changed"),
+        }
+        Ok(wake_at)
+    }
+
+    /// The slot of an interface of the root namespace whose link is a backend's: with one arm the backends'
+    /// links are not ours.
+    fn watched_slot(&self, ifindex: u32) -> Option<u32> {
+        let port = self.placed.ports.iter().find(|port| port.ns_host.is_none() && port.ifindex == ifindex)?;
+        Some(u32::from(port.slot))
+    }
+
+    /// Hands an event to the prober and does what it says; returns when it wants to be woken.
+    fn event(&mut self, event: Event) -> Result<Option<u64>> {
+        let mut wake_at = None;
+        let mut changes = Vec::new();
+        let mut commands = self.prober.handle(event, sys::clock_monotonic());
+        while !commands.is_empty() {
+            let mut more = Vec::new();
+            for command in commands {
+                match command {
+                    Command::SendProbe { backend, to } => {
+                        for event in self.probes.send(backend, to, self.placed.prober_mac) {
+                            more.extend(self.prober.handle(event, sys::clock_monotonic()));
+                        }
+                    }
+                    Command::StateChange { backend, from, to, reason, .. } => {
+                        changes.push((backend, from, to, reason));
+                    }
+                    Command::NextWakeAt(at) => wake_at = Some(at),
+                }
+            }
+            commands = more;
+        }
+        if !changes.is_empty() {
+            self.replan()?;
+        }
+        // The line says what is so, not what will be.
+        for (backend, from, to, reason) in &changes {
+            log_change(*backend, *from, *to, reason);
+        }
+        Ok(wake_at)
+    }
+
+    fn follow_packet_log(&mut self) -> Result<()> {
+        // SAFETY: the log owns its ring buffer, whose descriptor stays open and the same as long as the log lives.
+        let mut log = unsafe { tokio::io::unix::AsyncFd::register(self.dataplane.packet_log()?) }
+            .map_err(|e| e.into_parts().1)
+            .context("cannot wait for the packet log")?;
+        tokio::spawn(async move {
+            while let Ok(mut ready) = log.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        });
+        Ok(())
+    }
+
+    fn answer(&self, query: Query) {
+        match query {
+            Query::Status(reply) => drop(reply.send(self.status().map_err(|e| format!("{e:#}")))),
+            Query::Stats(reply) => drop(reply.send(self.stats().map_err(|e| format!("{e:#}")))),
+            Query::Connections { limit, vip, backend, reply } => {
+                let filter = view::Filter { limit, vip, backend };
+                let names = Arc::new(self.plan.clone());
+                let pins = self.pins.clone();
+                let settings = tables::settings(&self.config.connections);
+                tokio::task::spawn_blocking(move || {
+                    reply
+                        .send(
+                            view::connections(&pins, &names, &settings, &filter)
+                                .map_err(|e| format!("{e:#}")),
+                        )
+                        .ok();
+                });
+            }
+            Query::Detach(_) => {}
+        }
+    }
+
+    /// Takes everything off the machine that this daemon, or one before it, put there.
+    fn undo_everything(&mut self) -> Detached {
+        undo(&self.pins, &mut self.record, &self.run_dir)
+    }
+}
+
+fn log_change(backend: std::net::Ipv4Addr, from: State, to: State, reason: &impl std::fmt::Display) {
+    if to == State::Down {
+        tracing::warn!("backend {backend} {to} ({reason})");
+    } else if from == to {
+        tracing::info!("backend {backend} {to} again ({reason})");
+    } else {
+        tracing::info!("backend {backend} {to} ({reason})");
+    }
+}
+
+fn undo(pins: &Pins, record: &mut Record, run_dir: &Path) -> Detached {
+    let mut detached = Detached::default();
+    match dataplane::remove_links(pins) {
+        Ok(removed) => {
+            detached.programs.extend(removed.iter().map(|pin| record.take_program(pin)));
+        }
+        Err(error) => detached.failures.push(format!("{error:#}")),
+    }
+    if let Err(error) = dataplane::remove_all(pins.root()) {
+        detached.failures.push(format!("{error:#}"));
+    }
+    if let Err(error) = record.undo(run_dir, &mut detached) {
+        detached.failures.push(format!("{error:#}"));
+    }
+    detached
+}
+
+/// Undoes what a daemon that is gone left on the machine. Refused while one runs.
+pub fn detach_offline(run_dir: &Path, pin_dir: &Path) -> Result<Detached> {
+    if !sys::is_root() {
+        bail!("lb detach needs root: run it with sudo");
+    }
+    let lock_path = run_dir.join(LOCK);
+    let _lock = if run_dir.exists() { Some(LockFile::acquire(&lock_path)?) } else { None };
+    let pins = Pins::new(pin_dir);
+    let _pins_lock = if pin_dir.exists() { Some(pins.lock()?) } else { None };
+    let mut record = Record::read(run_dir)?;
+    server::remove_socket(run_dir);
+    Ok(undo(&pins, &mut record, run_dir))
+}

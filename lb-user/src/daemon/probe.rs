@@ -1,0 +1,152 @@
+//! Probes on the wire: one packet socket for each port.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lb_core::host::addr::MacAddr;
+use lb_core::host::health::{Destination, Event, Neighbour};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::io::arp::{ArpError, ArpSocket, Received};
+use crate::io::mac::Mac;
+use crate::io::sys;
+
+use super::place::Placed;
+
+/// How long to wait before reading a socket again that said an error.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// An ARP packet that came in by a port.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    slot: u16,
+    received: Received,
+}
+
+impl Arrival {
+    /// What it means to the prober: the sender is there.
+    pub fn event(&self) -> Option<Event> {
+        let packet = &self.received.packet;
+        if packet.sender_ip.is_unspecified() {
+            return None;
+        }
+        let neighbour = Neighbour { mac: MacAddr(packet.sender_mac.0), interface: u32::from(self.slot) };
+        Some(Event::Reply { backend: packet.sender_ip, received_at: self.received.at_ns, neighbour })
+    }
+}
+
+/// The sockets, and what their readers hand in.
+#[derive(Default)]
+pub struct Probes {
+    sockets: Vec<(u16, Arc<ArpSocket>)>,
+    arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        for reader in &self.readers {
+            reader.abort();
+        }
+    }
+}
+
+impl Probes {
+    /// Opens a socket on every port.
+    pub fn open(placed: &Placed) -> Result<Self> {
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let mut probes = Self::default();
+        probes.arrivals = Some(arrivals);
+        for port in &placed.ports {
+            let socket = ArpSocket::open(&port.ns, port.ifindex)
+                .with_context(|| format!("cannot probe through {}", port.name))?;
+            let socket = Arc::new(socket);
+            probes.readers.push(tokio::spawn(read(port.slot, Arc::clone(&socket), sender.clone())));
+            probes.sockets.push((port.slot, socket));
+        }
+        Ok(probes)
+    }
+
+    /// Waits for the next packet. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<Arrival> {
+        match &mut self.arrivals {
+            Some(arrivals) => arrivals.recv().await,
+            None => None,
+        }
+    }
+
+    /// Everything that was received up to now, whether a reader has noticed it or not.
+    pub fn drain(&mut self) -> Vec<Arrival> {
+        let mut drained = Vec::new();
+        if let Some(arrivals) = &mut self.arrivals {
+            while let Ok(arrival) = arrivals.try_recv() {
+                drained.push(arrival);
+            }
+        }
+        for (slot, socket) in &self.sockets {
+            while let Some(received) = socket.next_queued() {
+                drained.push(Arrival { slot: *slot, received });
+            }
+        }
+        drained
+    }
+
+    /// Sends a probe, and says how that went: whether it left, and the link that is down if that is why not.
+    pub fn send(&self, backend: Ipv4Addr, to: Destination, from: Mac) -> Vec<Event> {
+        let at = sys::clock_monotonic();
+        let mut events = Vec::new();
+        let sent = match to {
+            Destination::Unicast(neighbour) => {
+                let socket = self.sockets.iter().find(|(slot, _)| u32::from(*slot) == neighbour.interface);
+                match socket.map(|(_, socket)| socket.send_probe(from, backend, Some(Mac(neighbour.mac.0)))) {
+                    Some(Ok(())) => true,
+                    // Link events tell it for the root namespace; a one-armed host's own interface tells it here.
+                    Some(Err(ArpError::LinkDown(_) | ArpError::LinkGone(_))) => {
+                        events.push(Event::LinkDown { interface: neighbour.interface });
+                        false
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!("probe for {backend} not sent: {error}");
+                        false
+                    }
+                    None => false,
+                }
+            }
+            // Everybody is asked, not only until the first one was.
+            Destination::Broadcast => {
+                let left = |(_, socket): &&(u16, Arc<ArpSocket>)| {
+                    let result = socket.send_probe(from, backend, None);
+                    result
+                        .inspect_err(|error| tracing::debug!("probe for {backend} not sent: {error}"))
+                        .is_ok()
+                };
+                self.sockets.iter().filter(left).count() > 0
+            }
+        };
+        let outcome = if sent { Event::ProbeSent { backend, at } } else { Event::SendFailed { backend } };
+        events.insert(0, outcome);
+        events
+    }
+}
+
+/// Reads a socket until its interface is gone. The hand-over does not wait, so a packet is either in the
+/// socket or in the channel whenever the daemon looks.
+async fn read(slot: u16, socket: Arc<ArpSocket>, sender: mpsc::UnboundedSender<Arrival>) {
+    loop {
+        match socket.recv().await {
+            Ok(received) => {
+                if sender.send(Arrival { slot, received }).is_err() {
+                    return;
+                }
+            }
+            Err(ArpError::LinkGone(_)) => return,
+            Err(error) => {
+                tracing::debug!("reading probes: {error}");
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the daemon knows, as the API tells it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::Result;
+use lb_core::conn::{is_live, state_name};
+use lb_core::host::health::Status as Health;
+use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
+use lb_core::ledger::Ledger;
+use lb_core::table::{ConnEntry, Settings, Ticks, TrafficCounter, ms_from_ticks, ticks_from_ns, ticks_since};
+
+use crate::api::{
+    Backend, BackendStats, Connection, Connections, Stats, Status, TableStatus, Traffic, Vip, VipStats,
+};
+use crate::dataplane::{BYTES_PER_CONNECTION, DataPlane, Pins, for_each_connection};
+use crate::io::sys;
+
+use super::Daemon;
+use super::tables::ipv4;
+
+/// Which connections are asked for.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// How many to list.
+    pub limit: usize,
+    /// Of this VIP only, by name.
+    pub vip: Option<String>,
+    /// Of this backend only.
+    pub backend: Option<IpAddr>,
+}
+
+impl Daemon {
+    /// The state.
+    pub fn status(&self) -> Result<Status> {
+        let health: BTreeMap<Ipv4Addr, Health> = self.prober.status().collect();
+        let now = sys::clock_monotonic();
+        let native = self.placed.ports.iter().all(|port| port.native);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            adopted: self.dataplane.adopted(),
+            placement: self.placed.summary.clone(),
+            attach_mode: if native { "native" } else { "generic" }.to_owned(),
+            prober_macs: self.placed.prober_macs(),
+            interfaces: self.placed.ports.iter().map(super::place::Port::describe).collect(),
+            vips: self.plan.vips.values().map(|vip| self.describe_vip(vip, &health, now)).collect(),
+            connections: TableStatus {
+                capacity: self.dataplane.table_capacity()?,
+                bytes_per_entry: BYTES_PER_CONNECTION,
+            },
+            warnings: self.warnings()?,
+        })
+    }
+
+    fn describe_vip(&self, vip: &VipPlan, health: &BTreeMap<Ipv4Addr, Health>, now: u64) -> Vip {
+        let mine = |backend: &&BackendPlan| backend.vip == vip.id.id;
+        Vip {
+            id: vip.id.id,
+            name: vip.name.clone(),
+            address: vip.key.address.into(),
+            port: Some(vip.key.port).filter(|port| *port != 0),
+            protocol: vip.key.protocol.to_string(),
+            mac: vip.mac.to_string(),
+            mode: word(&vip.mode),
+            selection: word(&vip.selection),
+            backends: self
+                .plan
+                .backends
+                .values()
+                .filter(mine)
+                .map(|backend| self.describe_backend(backend, health.get(&backend.key.address), now))
+                .collect(),
+        }
+    }
+
+    fn describe_backend(&self, backend: &BackendPlan, health: Option<&Health>, now: u64) -> Backend {
+        let reason =
+            health.and_then(|h| h.reason).map_or_else(|| "not probed yet".to_owned(), |r| r.to_string());
+        let slot = backend.neighbour.and_then(|n| u16::try_from(n.interface).ok());
+        Backend {
+            id: backend.id.id,
+            address: backend.key.address.into(),
+            port: backend.translate_port,
+            weight: backend.weight,
+            state: backend.state.to_string(),
+            reason,
+            since_ms: health.map_or(0, |h| now.saturating_sub(h.since_ns) / 1_000_000),
+            downs: health.map_or(0, |h| h.counters.flaps),
+            mac: backend.neighbour.map(|n| n.mac.to_string()),
+            interface: slot.and_then(|slot| self.placed.port(slot)).map(|port| port.name.clone()),
+        }
+    }
+
+    fn warnings(&self) -> Result<Vec<String>> {
+        let mut warnings = self.placed.warnings.clone();
+        let partial = self.dataplane.counters()?.global.partial_checksums;
+        if partial > 0 {
+            warnings.push(format!(
+                "{partial} packets came with unfinished checksums, and their receivers drop them: a host has TX checksum \
+                 offload on, `lb doctor` names it"
+            ));
+        }
+        for place in self.placed.backends.iter().filter(|place| place.port.is_none()) {
+            warnings.push(format!("backend {} was on no host when lb started", place.ip));
+        }
+        let capacity = self.dataplane.table_capacity()?;
+        if capacity != self.config.connections.table_size {
+            warnings.push(format!(
+                "the connection table holds {capacity} entries, not the configured {}: it was adopted from an earlier \
+                 daemon, `lb detach` makes way for a new one",
+                self.config.connections.table_size
+            ));
+        }
+        Ok(warnings)
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Result<Stats> {
+        let counters = self.dataplane.counters()?;
+        let count = |reason| counters.reasons.get(&reason).copied().unwrap_or(0);
+        let ledger = Ledger::sum(counters.global.received, count);
+        let mut vips = Vec::new();
+        for (id, vip) in &self.plan.vips {
+            let traffic = traffic(&self.dataplane.vip_traffic(*id)?);
+            let forwarded = traffic.packets_in + traffic.packets_out;
+            vips.push(VipStats { id: *id, name: vip.name.clone(), forwarded, traffic });
+        }
+        let mut backends = Vec::new();
+        for (id, backend) in &self.plan.backends {
+            backends.push(BackendStats {
+                id: *id,
+                vip: self.plan.vips.get(&backend.vip).map(|vip| vip.name.clone()).unwrap_or_default(),
+                address: backend.key.address.into(),
+                traffic: traffic(&self.dataplane.backend_traffic(*id)?),
+            });
+        }
+        Ok(Stats {
+            ledger_difference: ledger.difference(),
+            ledger,
+            reasons: counters.reasons.iter().map(|(r, n)| (r.name().to_owned(), *n)).collect(),
+            partial_checksums: counters.global.partial_checksums,
+            vips,
+            backends,
+        })
+    }
+}
+
+/// A configuration word as the file spells it.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => "?".to_owned(),
+    }
+}
+
+fn traffic(counter: &TrafficCounter) -> Traffic {
+    Traffic {
+        packets_in: counter.packets_in,
+        bytes_in: counter.bytes_in,
+        packets_out: counter.packets_out,
+        bytes_out: counter.bytes_out,
+        opened: counter.opened,
+        dropped: counter.dropped,
+    }
+}
+
+/// When the data plane last saw a frame of a backend that shows it alive, in ns of the monotonic clock.
+pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: Ipv4Addr) -> Result<Option<u64>> {
+    let mut latest: Option<u64> = None;
+    let now = sys::clock_monotonic();
+    for (id, _) in plan.backends.iter().filter(|(_, b)| b.key.address == backend) {
+        let seen = dataplane.backend_traffic(*id)?.last_alive;
+        if seen != 0 {
+            let age = ticks_since(ticks_from_ns(now), seen as Ticks);
+            let at = now.saturating_sub(u64::from(age) << 20);
+            latest = Some(latest.map_or(at, |other| other.max(at)));
+        }
+    }
+    Ok(latest)
+}
+
+/// The live connections that match a filter.
+pub fn connections(pins: &Pins, plan: &Plan, settings: &Settings, filter: &Filter) -> Result<Connections> {
+    let now = ticks_from_ns(sys::clock_coarse());
+    let entry = ConnEntry::default();
+    let mut found = Connections { total: 0, connections: Vec::new() };
+    for_each_connection(pins, |key, value| {
+        let (Some(vip), Some(backend)) = (plan.vips.get(&key.vip()), plan.backends.get(&value.backend))
+        else {
+            return;
+        };
+        let address = IpAddr::from(backend.key.address);
+        let wanted = filter.vip.as_ref().is_none_or(|name| *name == vip.name)
+            && filter.backend.is_none_or(|wanted| wanted == address);
+        entry.set(&value);
+        if !wanted || !is_live(&entry, now, settings) {
+            return;
+        }
+        found.total += 1;
+        if found.connections.len() < filter.limit {
+            let vip_port = u16::from_be(key.vip_port());
+            found.connections.push(Connection {
+                client: ipv4(key.client).into(),
+                client_port: u16::from_be(key.client_port()),
+                vip: vip.name.clone(),
+                vip_port,
+                protocol: vip.key.protocol.to_string(),
+                backend: address,
+                backend_port: backend.translate_port.unwrap_or(vip_port),
+                state: state_name(value.state).to_owned(),
+                idle_ms: ms_from_ticks(ticks_since(now, value.last_seen)),
+            });
+        }
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,145 @@
+//! The kernel side: the XDP programs, their maps, and the links that hold them on interfaces.
+//!
+//! Everything lives under one folder of bpffs and outlives the daemon:
+//! ```text
+//! <pin dir>/v<schema>/maps/<MAP NAME>
+//! <pin dir>/v<schema>/links/<balance|pass>-<namespace inode>-<ifindex>
+//! ```
+//! A new daemon adopts the maps, loads its own program on them, and puts it into the pinned links in one
+//! atomic step each: no packet is lost and no connection forgotten.
+
+mod links;
+mod pins;
+mod pod;
+mod tables;
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aya::maps::MapInfo;
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use lb_core::table::SCHEMA_VERSION;
+
+pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
+pub use pins::Pins;
+pub use tables::{Counters, for_each_connection};
+
+/// The maps of the object, all pinned.
+pub const MAPS: [&str; 17] = [
+    "SETTINGS",
+    "TEST_INPUTS",
+    "BITMAP",
+    "VIP_IDS",
+    "VIPS",
+    "SERVICES_OF",
+    "BACKENDS",
+    "SELECTION",
+    "TICKETS",
+    "CONNS",
+    "PORTS",
+    "PORT_SLOTS",
+    "DEVICES",
+    "GLOBALS",
+    "REASONS",
+    "VIP_TRAFFIC",
+    "BACKEND_TRAFFIC",
+];
+
+/// Kernel memory of an entry of the connection table: 64 bytes of the LRU hash, key and value (measured on
+/// Linux 6.18 as the growth of locked memory over the number of entries).
+pub const BYTES_PER_CONNECTION: u32 = 112;
+
+/// Reads the packet log; to be flushed when its descriptor is readable.
+pub type PacketLog = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+/// The loaded programs and their maps.
+pub struct DataPlane {
+    ebpf: Ebpf,
+    pins: Pins,
+    adopted: bool,
+    /// Of the folder of pins: one process at a time.
+    _lock: File,
+}
+
+impl DataPlane {
+    /// Loads the object, on the maps that an earlier daemon left under `pins` where there are any. Nothing is
+    /// attached yet.
+    pub fn load(object: &[u8], pins: Pins, table_size: u32) -> Result<Self> {
+        if let Some(other) = pins.other_schema()? {
+            bail!(
+                "{} holds the tables of another version of lb (schema {other}, this one is {SCHEMA_VERSION}): run \
+                 `lb detach` of that version first",
+                pins.root().display()
+            );
+        }
+        pins.create().with_context(|| {
+            format!(
+                "cannot create {}: mount bpffs with `mount -t bpf bpf /sys/fs/bpf`",
+                pins.root().display()
+            )
+        })?;
+        let lock = pins.lock()?;
+        let adopted = pins.maps_exist(&MAPS);
+        if !adopted {
+            pins.remove_maps().context("cannot remove an incomplete set of maps")?;
+        }
+        let loaded = Self::load_programs(object, &pins, table_size);
+        if loaded.is_err() && !adopted {
+            pins.remove_maps().ok();
+            pins.remove_empty();
+        }
+        Ok(Self { ebpf: loaded?, pins, adopted, _lock: lock })
+    }
+
+    fn load_programs(object: &[u8], pins: &Pins, table_size: u32) -> Result<Ebpf> {
+        let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
+        let mut loader = EbpfLoader::new();
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        loader.map_max_entries("CONNS", table_size);
+        let mut ebpf = loader.load(object).context("the kernel refuses the XDP object's maps")?;
+        for role in [Role::Balance, Role::Pass] {
+            let program = program(&mut ebpf, role)?;
+            program.load().with_context(|| format!("the kernel refuses the program {}", role.program()))?;
+        }
+        Ok(ebpf)
+    }
+
+    /// Whether the maps are those of an earlier daemon.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Entries that the connection table holds at most.
+    pub fn table_capacity(&self) -> Result<u32> {
+        let info =
+            MapInfo::from_pin(self.pins.map("CONNS")).context("cannot read the connection table's size")?;
+        Ok(info.max_entries())
+    }
+
+    /// The reader of the packet log, for an object that writes one.
+    pub fn packet_log(&mut self) -> Result<PacketLog> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).context(
+            "the XDP object writes no packet log: `lb run --log-packets` needs the object built with logging",
+        )
+    }
+}
+
+fn program(ebpf: &mut Ebpf, role: Role) -> Result<&mut Xdp> {
+    let name = role.program();
+    let program = ebpf.program_mut(name).with_context(|| {
+        format!("the XDP object has no program {name}: build it with `cargo xtask build-ebpf`")
+    })?;
+    program.try_into().with_context(|| format!("{name} is not an XDP program"))
+}
+
+/// Removes every map and folder under `root`, links included: the end of [`remove_links`].
+pub fn remove_all(root: &Path) -> Result<()> {
+    let pins = Pins::new(root);
+    pins.remove_maps()?;
+    pins.remove_empty();
+    Ok(())
+}

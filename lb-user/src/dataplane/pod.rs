@@ -1,0 +1,36 @@
+//! The core's table types as values of BPF maps.
+
+use aya::Pod;
+use lb_core::table::{
+    BackendRecord, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey, ServiceRecord,
+    Settings, TrafficCounter, VipRecord,
+};
+
+/// A table type as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<T>(pub T);
+
+macro_rules! pod {
+    ($($t:ty),+ $(,)?) => {
+        $(
+            // SAFETY: repr(C) over integers and integer arrays; the size asserts beside its definition leave
+            // no room for padding, and every bit pattern is valid.
+            unsafe impl Pod for Raw<$t> {}
+        )+
+    };
+}
+
+pod!(
+    BackendRecord,
+    ConnKey,
+    ConnValue,
+    GlobalCounter,
+    PortRecord,
+    SelectTable,
+    ServiceKey,
+    ServiceRecord,
+    Settings,
+    TrafficCounter,
+    VipRecord,
+);

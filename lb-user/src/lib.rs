@@ -1,0 +1,14 @@
+//! The balancer's daemon and command line as a library: what the binary `lb` is put together from.
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod daemon;
+pub mod dataplane;
+pub mod diagnose;
+pub mod failure;
+pub mod io;
+pub mod logging;
+pub mod object;
+pub mod render;
+pub mod server;

@@ -1,0 +1,104 @@
+//! `lb`: the balancer's daemon and the commands that ask it.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use lb_user::api::Detached;
+use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
+use lb_user::client::AskError;
+use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
+use lb_user::io::doctor;
+use lb_user::{client, daemon, diagnose, logging, render};
+use serde::Serialize;
+
+fn main() -> ExitCode {
+    let ended = cli::parse(std::env::args_os()).and_then(|parsed| match parsed {
+        Parsed::Text(text) => print(&text).map(|()| ExitCode::SUCCESS),
+        Parsed::Command(cli) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.context("cannot start")?.block_on(carry_out(*cli))
+        }
+    });
+    ended.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::from(failure.status)
+    })
+}
+
+async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { run_dir, pin_dir, json, command } = cli;
+    match command {
+        Command::Run(arguments) => run(&arguments, &run_dir, &pin_dir).await?,
+        Command::Status => show(json, &client::status(&run_dir).await?, render::status)?,
+        Command::Backend => {
+            let status = client::status(&run_dir).await?;
+            show(json, &status.vips, |_| render::backends(&status))?;
+        }
+        Command::Conn(filter) => {
+            let answer =
+                client::connections(&run_dir, filter.limit, filter.vip.as_deref(), filter.backend).await?;
+            show(json, &answer, render::connections)?;
+        }
+        Command::Stats(arguments) => {
+            let stats = client::stats(&run_dir).await?;
+            show(json, &stats, |stats| render::stats(stats, arguments.reasons_all))?;
+        }
+        Command::Doctor(arguments) => {
+            let report = diagnose::report(&run_dir, &pin_dir, &arguments).await;
+            show(json, &report, render::report)?;
+            if report.status == doctor::Status::Fail {
+                return Ok(ExitCode::from(AT_WORK));
+            }
+        }
+        Command::Detach => {
+            let detached = detach(&run_dir, &pin_dir).await?;
+            show(json, &detached, render::detached)?;
+            if !detached.failures.is_empty() {
+                return Ok(ExitCode::from(AT_WORK));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What keeps the daemon from starting is wrong input or the machine's state; what comes later is its own failure.
+async fn run(arguments: &RunArgs, run_dir: &Path, pin_dir: &Path) -> Result<(), Failure> {
+    let options = arguments.options(run_dir.to_path_buf(), pin_dir.to_path_buf())?;
+    logging::start(arguments.log_level)?;
+    let ready =
+        daemon::start(options).await.map_err(|error| Failure::from(error).with_status(WRONG_INPUT))?;
+    Ok(ready.run().await?)
+}
+
+/// Lets the daemon undo its work, or does it in the place of one that is gone.
+async fn detach(run_dir: &Path, pin_dir: &Path) -> Result<Detached, Failure> {
+    match client::detach(run_dir).await {
+        Ok(detached) => Ok(detached),
+        Err(AskError::Failed(failure)) => Err(failure),
+        Err(AskError::NoDaemon(_)) => daemon::detach_offline(run_dir, pin_dir)
+            .map_err(|error| Failure::from(error).with_status(WRONG_INPUT)),
+    }
+}
+
+/// Prints `value` as JSON or as text.
+fn show<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    if json {
+        let document = serde_json::to_string_pretty(value).context("cannot print JSON")?;
+        print(&format!("{document}\n"))
+    } else {
+        print(&text(value))
+    }
+}
+
+/// Prints to standard output; a reader that has seen enough is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::at_work(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

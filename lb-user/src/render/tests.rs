@@ -1,0 +1,180 @@
+use std::collections::BTreeMap;
+
+use lb_core::ledger::Ledger;
+
+use super::*;
+use crate::api::*;
+
+pub(crate) fn a_status() -> Status {
+    let backend = |id, last, state: &str, reason: &str| Backend {
+        id,
+        address: [10, 0, 0, last].into(),
+        port: None,
+        weight: 1,
+        state: state.into(),
+        reason: reason.into(),
+        since_ms: 61_000,
+        downs: 0,
+        mac: None,
+        interface: Some("s1-eth1".into()),
+    };
+    Status {
+        version: "0.1.0".into(),
+        pid: 42,
+        uptime_ms: 3_725_000,
+        adopted: true,
+        placement: Placement { kind: "inline".into(), host: None, mac: None },
+        attach_mode: "native".into(),
+        prober_macs: vec!["02:00:00:00:00:01".into()],
+        interfaces: vec![Interface {
+            name: "s1-eth1".into(),
+            ifindex: 7,
+            netns: None,
+            switch: Some("s1".into()),
+            host: Some("h1".into()),
+            xdp: "native".into(),
+            forward: "pass".into(),
+            forward_reason: Some("shaped by htb".into()),
+            peer: Some("h1-eth0".into()),
+        }],
+        vips: vec![Vip {
+            id: 1,
+            name: "web".into(),
+            address: [10, 0, 1, 1].into(),
+            port: None,
+            protocol: "tcp".into(),
+            mac: "0a:00:0a:00:01:01".into(),
+            mode: "nat".into(),
+            selection: "random".into(),
+            backends: vec![backend(1, 1, "up", "probe answered"), backend(2, 2, "down", "3 probes lost")],
+        }],
+        connections: TableStatus { capacity: 65_536, bytes_per_entry: 128 },
+        warnings: vec!["s1-eth1 is shaped".into()],
+    }
+}
+
+#[test]
+fn a_status_as_people_see_it() {
+    let expected = "\
+lb 0.1.0, process 42, up 1 h 02 min, native mode, adopted from an earlier daemon
+placement: inline
+connection table: 65536 entries, 8 MiB at most
+probes from: 02:00:00:00:00:01
+
+INTERFACE  NAMESPACE  SWITCH  HOST  XDP     PEER     FORWARD  WHY
+s1-eth1    -          s1      h1    native  h1-eth0  pass     shaped by htb
+
+VIP  ADDRESS   PORT  PROTOCOL  MAC                MODE  SELECTION  BACKENDS UP
+web  10.0.1.1  all   tcp       0a:00:0a:00:01:01  nat   random     1 of 2
+
+VIP  BACKEND   STATE  SINCE       WEIGHT  DOWNS  MAC  INTERFACE  REASON
+web  10.0.0.1  up     1 min 01 s       1      0  -    s1-eth1    probe answered
+web  10.0.0.2  down   1 min 01 s       1      0  -    s1-eth1    3 probes lost
+
+warning: s1-eth1 is shaped
+";
+    assert_eq!(status(&a_status()), expected);
+}
+
+#[test]
+fn connections_with_what_was_left_out() {
+    let connection = Connection {
+        client: [10, 0, 0, 3].into(),
+        client_port: 40_000,
+        vip: "web".into(),
+        vip_port: 80,
+        protocol: "tcp".into(),
+        backend: [10, 0, 0, 1].into(),
+        backend_port: 8080,
+        state: "established".into(),
+        idle_ms: 1_005,
+    };
+    let expected = "\
+CLIENT          VIP  VIP PORT  PROTOCOL  BACKEND        STATE        IDLE (s)
+10.0.0.3:40000  web        80  tcp       10.0.0.1:8080  established     1.005
+1 of 3 connections; --limit shows more
+";
+    assert_eq!(connections(&Connections { total: 3, connections: vec![connection] }), expected);
+}
+
+#[test]
+fn counters_with_and_without_zeros() {
+    let traffic =
+        Traffic { packets_in: 5, bytes_in: 500, packets_out: 4, bytes_out: 4000, opened: 1, dropped: 0 };
+    let answer = Stats {
+        ledger: Ledger { received: 12, forwarded: 9, answered: 1, passed: 2, dropped: 0 },
+        ledger_difference: 0,
+        reasons: BTreeMap::from([("arp-answered".to_owned(), 1), ("malformed".to_owned(), 0)]),
+        partial_checksums: 0,
+        vips: vec![VipStats { id: 1, name: "web".into(), forwarded: 9, traffic }],
+        backends: vec![BackendStats { id: 1, vip: "web".into(), address: [10, 0, 0, 1].into(), traffic }],
+    };
+    let expected = "\
+LEDGER             PACKETS
+received                12
+forwarded                9
+answered                 1
+passed                   2
+dropped                  0
+difference               0
+partial checksums        0
+
+REASON        PACKETS
+arp-answered        1
+
+VIP  FORWARDED (packets)  IN (packets)  IN (bytes)  OUT (packets)  OUT (bytes)  OPENED (connections)  DROPPED (packets)
+web                    9             5         500              4         4000                     1                  0
+
+VIP  BACKEND   IN (packets)  IN (bytes)  OUT (packets)  OUT (bytes)  OPENED (connections)  DROPPED (packets)
+web  10.0.0.1             5         500              4         4000                     1                  0
+";
+    assert_eq!(stats(&answer, false), expected);
+    assert!(stats(&answer, true).contains("\nmalformed           0\n"));
+}
+
+#[test]
+fn what_detach_did_and_did_not() {
+    let done = Detached {
+        programs: vec!["s1-eth1 (root)".into()],
+        offloads: vec!["h1-eth0: tx-checksum".into()],
+        failures: vec!["h2-eth0: gone".into()],
+    };
+    let expected =
+        "removed program s1-eth1 (root)\nrestored offload h1-eth0: tx-checksum\nnot undone: h2-eth0: gone\n";
+    assert_eq!(detached(&done), expected);
+    assert_eq!(detached(&Detached::default()), "nothing was attached\n");
+}
+
+#[test]
+fn findings_with_their_mends() {
+    let check = |status, name: &str, mend: Option<&str>| doctor::Check {
+        name: name.into(),
+        subject: String::new(),
+        status,
+        what: "found".into(),
+        mend: mend.map(str::to_owned),
+    };
+    let findings = Report {
+        status: doctor::Status::Fail,
+        checks: vec![
+            check(doctor::Status::Ok, "kernel", None),
+            check(doctor::Status::Fail, "bpffs", Some("mount -t bpf bpf /sys/fs/bpf")),
+        ],
+        daemon: None,
+    };
+    let expected = "\
+STATUS  CHECK   WHERE  FOUND
+ok      kernel  -      found
+FAIL    bpffs   -      found
+                       mend: mount -t bpf bpf /sys/fs/bpf
+";
+    assert_eq!(report(&findings), expected);
+}
+
+#[test]
+fn durations() {
+    for (ms, text) in [(0, "0 ms"), (999, "999 ms"), (59_999, "59 s"), (60_000, "1 min 00 s")] {
+        assert_eq!(duration(ms), text);
+    }
+    assert_eq!((duration(86_399_000), duration(97_200_000)), ("23 h 59 min".into(), "1 d 03 h".into()));
+}
