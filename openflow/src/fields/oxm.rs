@@ -1,0 +1,164 @@
+//! OXM fields and the match of 1.3 (7.2.3).
+//!
+//! ```text
+//!  type=1 (16) | length (16) | OXM ... | zeros to a multiple of 8, not in length
+//!  OXM: class (16) | field (7) | has_mask (1) | length (8) | value | mask, if has_mask
+//! ```
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{Match, MatchField};
+use crate::wire::{Put, Reader, pad8};
+use crate::{DecodeError, EncodeError, ErrorKind, MacAddr, PortNo, Problem};
+
+const CLASS_BASIC: u16 = 0x8000;
+const MATCH_TYPE_OXM: u16 = 1;
+const HEADER_BYTES: usize = 4;
+
+/// A value that an OXM field carries.
+pub(crate) trait OxmValue: Sized {
+    fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError>;
+    fn put(&self, out: &mut Vec<u8>);
+}
+
+macro_rules! oxm_values {
+    ($($type:ty, $value:ident => $bytes:expr, $back:expr;)*) => {
+        $(impl OxmValue for $type {
+            fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+                reader.array(field).map($back)
+            }
+
+            fn put(&self, out: &mut Vec<u8>) {
+                let $value = self;
+                out.extend_from_slice(&$bytes);
+            }
+        })*
+    };
+}
+
+oxm_values! {
+    u8, value => value.to_be_bytes(), u8::from_be_bytes;
+    u16, value => value.to_be_bytes(), u16::from_be_bytes;
+    u32, value => value.to_be_bytes(), u32::from_be_bytes;
+    u64, value => value.to_be_bytes(), u64::from_be_bytes;
+    [u8; 3], value => *value, |bytes: [u8; 3]| bytes;
+    PortNo, value => value.0.to_be_bytes(), |bytes| PortNo(u32::from_be_bytes(bytes));
+    MacAddr, value => value.0, MacAddr;
+    Ipv4Addr, value => value.octets(), |bytes: [u8; 4]| Ipv4Addr::from(bytes);
+    Ipv6Addr, value => value.octets(), |bytes: [u8; 16]| Ipv6Addr::from(bytes);
+}
+
+/// Reads the body of a field that takes no mask.
+pub(crate) fn read_plain<T: OxmValue>(
+    has_mask: bool,
+    body: &mut Reader<'_>,
+    name: &'static str,
+) -> Result<T, DecodeError> {
+    if has_mask {
+        let kind = ErrorKind::BadMatchBadMask;
+        return Err(body.error(name, body.offset(), Problem::MaskNotAllowed, kind));
+    }
+    T::read(body, name)
+}
+
+/// Reads the body of a field that may have a mask.
+pub(crate) fn read_masked<T: OxmValue>(
+    has_mask: bool,
+    body: &mut Reader<'_>,
+    name: &'static str,
+) -> Result<(T, Option<T>), DecodeError> {
+    let value = T::read(body, name)?;
+    let mask = if has_mask { Some(T::read(body, name)?) } else { None };
+    Ok((value, mask))
+}
+
+/// Writes a field of the basic class.
+pub(crate) fn put_basic<T: OxmValue>(out: &mut Vec<u8>, code: u8, value: &T, mask: Option<&T>) {
+    out.put_u16(CLASS_BASIC);
+    out.put_u8(code << 1 | u8::from(mask.is_some()));
+    let length_at = out.len();
+    out.put_u8(0);
+    value.put(out);
+    if let Some(mask) = mask {
+        mask.put(out);
+    }
+    let length = out.len() - length_at - 1;
+    if let (Some(slot), Ok(length)) = (out.get_mut(length_at), u8::try_from(length)) {
+        *slot = length;
+    }
+}
+
+/// Reads one OXM field.
+pub(crate) fn decode_field(reader: &mut Reader<'_>) -> Result<MatchField, DecodeError> {
+    let class = reader.u16("oxm_class")?;
+    let byte = reader.u8("oxm_field")?;
+    let (field, has_mask) = (byte >> 1, byte & 1 == 1);
+    let length = usize::from(reader.u8("oxm_length")?);
+    let mut body = reader.sub(length, "oxm_value")?;
+    let known = if class == CLASS_BASIC { MatchField::read_basic(field, has_mask, &mut body)? } else { None };
+    match known {
+        Some(known) => body.finish().map(|()| known),
+        None => Ok(MatchField::Raw { class, field, has_mask, body: body.rest().to_vec() }),
+    }
+}
+
+/// Writes one OXM field.
+pub(crate) fn encode_field(field: &MatchField, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    if field.put_basic(out) {
+        return Ok(());
+    }
+    let MatchField::Raw { class, field: code, has_mask, body } = field else {
+        let why = "1.3 needs the field of one protocol, as tcp_src or icmpv4_type";
+        return Err(EncodeError::invalid(format!("match field {field}"), why));
+    };
+    let max_bytes = usize::from(u8::MAX);
+    let length = u8::try_from(body.len()).map_err(|_| EncodeError::TooLong {
+        what: "OXM field",
+        size_bytes: body.len(),
+        max_bytes,
+    })?;
+    if *code > 0x7f {
+        return Err(EncodeError::invalid("OXM field number", "it has 7 bits"));
+    }
+    out.put_u16(*class);
+    out.put_u8(code << 1 | u8::from(*has_mask));
+    out.put_u8(length);
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+/// Reads a match with its padding.
+pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Match, DecodeError> {
+    let mut outer = reader.clone().blaming(ErrorKind::BadMatchBadLen);
+    let at = outer.offset();
+    let kind = outer.u16("match.type")?;
+    if kind != MATCH_TYPE_OXM {
+        let problem = Problem::BadValue(u64::from(kind));
+        return Err(outer.error("match.type", at, problem, ErrorKind::BadMatchBadType));
+    }
+    let length = usize::from(outer.u16("match.length")?);
+    let Some(fields_len) = length.checked_sub(HEADER_BYTES) else {
+        return Err(outer.bad_length("match.length", 2, length));
+    };
+    let mut fields = outer.sub(fields_len, "match")?;
+    outer.pad(pad8(length))?;
+    reader.take(length + pad8(length), "match")?;
+    let mut list = Vec::new();
+    while !fields.is_empty() {
+        list.push(decode_field(&mut fields)?);
+    }
+    Ok(Match::from(list))
+}
+
+/// Writes a match with its padding.
+pub(crate) fn encode(match_: &Match, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.put_u16(MATCH_TYPE_OXM);
+    out.put_u16(0);
+    for field in &match_.fields {
+        encode_field(field, out)?;
+    }
+    out.patch_len(start + 2, start, "match")?;
+    out.zeros(pad8(out.len() - start));
+    Ok(())
+}

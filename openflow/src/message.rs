@@ -1,0 +1,244 @@
+//! The message: header, type, and the family that decodes and encodes the rest.
+
+use crate::kind::Kind;
+use crate::wire::{Put, Reader};
+use crate::{
+    DecodeError, EncodeError, ErrorKind, ErrorMsg, Experimenter, FeaturesReply, FlowMod, FlowRemoved, Hello,
+    MultipartReply, MultipartRequest, PacketIn, PacketOut, PortMod, PortStatus, Problem, RoleMsg,
+    SwitchConfig, Version, Xid, hello,
+};
+
+/// One OpenFlow message, the same for all versions where its meaning is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// First message of both sides.
+    Hello(Hello),
+    /// A refusal or failure.
+    Error(ErrorMsg),
+    /// Asks whether the peer is alive; the bytes come back.
+    EchoRequest(Vec<u8>),
+    /// Answer with the request's bytes.
+    EchoReply(Vec<u8>),
+    /// A message of an experimenter (vendor in 1.0).
+    Experimenter(Experimenter),
+    /// Asks for [`Message::FeaturesReply`].
+    FeaturesRequest,
+    /// Who the switch is.
+    FeaturesReply(FeaturesReply),
+    /// Asks for [`Message::GetConfigReply`].
+    GetConfigRequest,
+    /// The switch's configuration.
+    GetConfigReply(SwitchConfig),
+    /// Configures the switch.
+    SetConfig(SwitchConfig),
+    /// A packet for the controller.
+    PacketIn(PacketIn),
+    /// A flow entry went.
+    FlowRemoved(FlowRemoved),
+    /// A port came, went or changed.
+    PortStatus(PortStatus),
+    /// A packet for the switch to send.
+    PacketOut(PacketOut),
+    /// Adds, changes or deletes flow entries.
+    FlowMod(FlowMod),
+    /// Changes a port.
+    PortMod(PortMod),
+    /// Asks for statistics or descriptions.
+    MultipartRequest(MultipartRequest),
+    /// Statistics or descriptions.
+    MultipartReply(MultipartReply),
+    /// Asks for an answer once all before is done.
+    BarrierRequest,
+    /// All before is done.
+    BarrierReply,
+    /// Asks for a role (1.3).
+    RoleRequest(RoleMsg),
+    /// The role in force (1.3).
+    RoleReply(RoleMsg),
+    /// A message that the version defines and this codec does not take apart, kept as it came.
+    Other {
+        /// Type byte.
+        kind: u8,
+        /// What follows the header.
+        body: Vec<u8>,
+    },
+}
+
+impl Message {
+    /// Decodes one whole message, as [`crate::Framer`] gives it.
+    ///
+    /// # Errors
+    /// Names the message, field and offset, and the error to answer with. A version that this codec does not
+    /// speak is an error here; see [`Message::decode_hello`].
+    pub fn decode(bytes: &[u8]) -> Result<(Version, Xid, Self), DecodeError> {
+        let header = Header::decode(bytes)?;
+        let version = header.version.ok_or_else(|| {
+            let problem = Problem::BadValue(u64::from(header.version_byte));
+            header.body.error("version", 0, problem, ErrorKind::BadRequestBadVersion)
+        })?;
+        let mut body = header.body;
+        let message = Self::decode_body(header.kind, version, &mut body)?;
+        body.finish()?;
+        Ok((version, header.xid, message))
+    }
+
+    /// Decodes a HELLO of any version, also one that this codec does not speak; gives its version byte.
+    ///
+    /// # Errors
+    /// The message is no HELLO, or its header's length is not that of `bytes`.
+    pub fn decode_hello(bytes: &[u8]) -> Result<(u8, Xid, Hello), DecodeError> {
+        let mut header = Header::decode(bytes)?;
+        if header.kind != HELLO_BYTE {
+            let problem = Problem::BadValue(u64::from(header.kind));
+            return Err(header.body.error("type", 1, problem, ErrorKind::BadRequestBadType));
+        }
+        Ok((header.version_byte, header.xid, hello::decode(&mut header.body)))
+    }
+
+    /// Appends this message to `out`; `out` is unchanged when there is an error.
+    ///
+    /// # Errors
+    /// Names what the version cannot express, or what is too long.
+    pub fn encode(&self, version: Version, xid: Xid, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        let result = self.try_encode(version, xid, out);
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
+    }
+
+    /// Name of the message, as in error texts and logs.
+    pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    fn decode_body(byte: u8, version: Version, body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let Some((kind, _)) = Kind::from_wire(version, byte) else {
+            let problem = Problem::BadValue(u64::from(byte));
+            return Err(body.error("type", 1, problem, ErrorKind::BadRequestBadType));
+        };
+        Ok(match kind {
+            Kind::Hello => Self::Hello(hello::decode(body)),
+            Kind::Error => Self::Error(ErrorMsg::decode(body)?),
+            Kind::EchoRequest => Self::EchoRequest(body.rest().to_vec()),
+            Kind::EchoReply => Self::EchoReply(body.rest().to_vec()),
+            Kind::Experimenter => Self::Experimenter(Experimenter::decode(body)?),
+            Kind::FeaturesRequest => Self::FeaturesRequest,
+            Kind::FeaturesReply => Self::FeaturesReply(FeaturesReply::decode(body)?),
+            Kind::GetConfigRequest => Self::GetConfigRequest,
+            Kind::GetConfigReply => Self::GetConfigReply(SwitchConfig::decode(body)?),
+            Kind::SetConfig => Self::SetConfig(SwitchConfig::decode(body)?),
+            Kind::PacketIn => Self::PacketIn(PacketIn::decode(body)?),
+            Kind::FlowRemoved => Self::FlowRemoved(FlowRemoved::decode(body)?),
+            Kind::PortStatus => Self::PortStatus(PortStatus::decode(body)?),
+            Kind::PacketOut => Self::PacketOut(PacketOut::decode(body)?),
+            Kind::FlowMod => Self::FlowMod(FlowMod::decode(body)?),
+            Kind::PortMod => Self::PortMod(PortMod::decode(body)?),
+            Kind::MultipartRequest => Self::MultipartRequest(MultipartRequest::decode(body)?),
+            Kind::MultipartReply => Self::MultipartReply(MultipartReply::decode(body)?),
+            Kind::BarrierRequest => Self::BarrierRequest,
+            Kind::BarrierReply => Self::BarrierReply,
+            Kind::RoleRequest => Self::RoleRequest(RoleMsg::decode(body)?),
+            Kind::RoleReply => Self::RoleReply(RoleMsg::decode(body)?),
+            Kind::Raw => Self::Other { kind: byte, body: body.rest().to_vec() },
+        })
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::Error(_) => Kind::Error,
+            Self::EchoRequest(_) => Kind::EchoRequest,
+            Self::EchoReply(_) => Kind::EchoReply,
+            Self::Experimenter(_) => Kind::Experimenter,
+            Self::FeaturesRequest => Kind::FeaturesRequest,
+            Self::FeaturesReply(_) => Kind::FeaturesReply,
+            Self::GetConfigRequest => Kind::GetConfigRequest,
+            Self::GetConfigReply(_) => Kind::GetConfigReply,
+            Self::SetConfig(_) => Kind::SetConfig,
+            Self::PacketIn(_) => Kind::PacketIn,
+            Self::FlowRemoved(_) => Kind::FlowRemoved,
+            Self::PortStatus(_) => Kind::PortStatus,
+            Self::PacketOut(_) => Kind::PacketOut,
+            Self::FlowMod(_) => Kind::FlowMod,
+            Self::PortMod(_) => Kind::PortMod,
+            Self::MultipartRequest(_) => Kind::MultipartRequest,
+            Self::MultipartReply(_) => Kind::MultipartReply,
+            Self::BarrierRequest => Kind::BarrierRequest,
+            Self::BarrierReply => Kind::BarrierReply,
+            Self::RoleRequest(_) => Kind::RoleRequest,
+            Self::RoleReply(_) => Kind::RoleReply,
+            Self::Other { .. } => Kind::Raw,
+        }
+    }
+
+    fn try_encode(&self, version: Version, xid: Xid, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        let kind = match self {
+            Self::Other { kind, .. } => Some(*kind),
+            known => known.kind().to_wire(version),
+        };
+        let kind = kind.ok_or_else(|| EncodeError::not_in(version, self.name()))?;
+        out.put_u8(version.to_wire());
+        out.put_u8(kind);
+        out.put_u16(0);
+        out.put_u32(xid.0);
+        match self {
+            Self::FeaturesRequest | Self::GetConfigRequest | Self::BarrierRequest | Self::BarrierReply => {}
+            Self::EchoRequest(body) | Self::EchoReply(body) | Self::Other { body, .. } => {
+                out.extend_from_slice(body);
+            }
+            Self::GetConfigReply(config) | Self::SetConfig(config) => config.encode(out),
+            Self::RoleRequest(role) | Self::RoleReply(role) => role.encode(out),
+            Self::Hello(hello) => hello::encode(hello, out)?,
+            Self::Error(error) => error.encode(version, out)?,
+            Self::Experimenter(experimenter) => experimenter.encode(version, out)?,
+            Self::FeaturesReply(features) => features.encode(version, out)?,
+            Self::PacketIn(packet_in) => packet_in.encode(version, out)?,
+            Self::FlowRemoved(removed) => removed.encode(version, out)?,
+            Self::PortStatus(status) => status.encode(version, out)?,
+            Self::PacketOut(packet_out) => packet_out.encode(version, out)?,
+            Self::FlowMod(flow_mod) => flow_mod.encode(version, out)?,
+            Self::PortMod(port_mod) => port_mod.encode(version, out)?,
+            Self::MultipartRequest(request) => request.encode(version, out)?,
+            Self::MultipartReply(reply) => reply.encode(version, out)?,
+        }
+        out.patch_len(start + 2, start, "message")
+    }
+}
+
+/// A hello's type byte, in all versions there are.
+const HELLO_BYTE: u8 = 0;
+
+/// The header that all messages of all versions share, and what follows it.
+struct Header<'a> {
+    version_byte: u8,
+    version: Option<Version>,
+    kind: u8,
+    xid: Xid,
+    body: Reader<'a>,
+}
+
+impl<'a> Header<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let version_byte = bytes.first().copied().unwrap_or(0);
+        let version = Version::from_wire(version_byte);
+        let speaking = version.unwrap_or(Version::V1_0);
+        let kind = bytes.get(1).copied().unwrap_or(0);
+        let name = match version.map(|version| Kind::from_wire(version, kind)) {
+            Some(Some((_, name))) => name,
+            Some(None) => "message of unknown type",
+            None => "message of unknown version",
+        };
+        let mut body = Reader::new(bytes, speaking, name);
+        body.take(2, "version")?;
+        let length = usize::from(body.u16("length")?);
+        let xid = Xid(body.u32("xid")?);
+        if length != bytes.len() {
+            let problem = Problem::BadLength(length);
+            return Err(body.error("length", 2, problem, ErrorKind::BadRequestBadLen));
+        }
+        Ok(Self { version_byte, version, kind, xid, body })
+    }
+}

@@ -1,0 +1,234 @@
+//! Multipart messages (1.3: 7.3.5), which are the statistics messages of 1.0 (5.3.5).
+
+mod kinds;
+mod reply;
+mod request;
+
+use crate::{Cookie, FixedText, FlowModFlags, GroupId, Instruction, Match, Port, PortNo, TableId};
+
+/// MULTIPART_REQUEST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultipartRequest {
+    /// `OFPMPF_REQ_*` bits; bit 0: more parts follow.
+    pub flags: u16,
+    /// What is asked for.
+    pub body: RequestBody,
+}
+
+impl From<RequestBody> for MultipartRequest {
+    fn from(body: RequestBody) -> Self {
+        Self { flags: 0, body }
+    }
+}
+
+/// What a multipart request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestBody {
+    /// Description of the switch.
+    Desc,
+    /// Flow entries.
+    Flow(FlowStatsRequest),
+    /// Sums over flow entries.
+    Aggregate(FlowStatsRequest),
+    /// Flow tables.
+    Table,
+    /// Counters of one port, or of all with [`PortNo::ANY`].
+    PortStats(PortNo),
+    /// Descriptions of all ports (1.3).
+    PortDesc,
+    /// Another kind, kept as it came.
+    Other {
+        /// Wire type.
+        kind: u16,
+        /// What follows the multipart header.
+        body: Vec<u8>,
+    },
+}
+
+/// Which flow entries a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowStatsRequest {
+    /// Table, or [`TableId::ALL`].
+    pub table_id: TableId,
+    /// Entries with an output to this port; [`PortNo::ANY`] for all.
+    pub out_port: PortNo,
+    /// Entries with this group; [`GroupId::ANY`] for all (1.3).
+    pub out_group: GroupId,
+    /// Entries with these bits in their cookie (1.3).
+    pub cookie: Cookie,
+    /// Which bits of the cookie count (1.3).
+    pub cookie_mask: u64,
+    /// Entries at least as specific as this match.
+    pub match_: Match,
+}
+
+impl Default for FlowStatsRequest {
+    /// All entries of all tables.
+    fn default() -> Self {
+        Self {
+            table_id: TableId::ALL,
+            out_port: PortNo::ANY,
+            out_group: GroupId::ANY,
+            cookie: Cookie(0),
+            cookie_mask: 0,
+            match_: Match::new(),
+        }
+    }
+}
+
+/// MULTIPART_REPLY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultipartReply {
+    /// `OFPMPF_REPLY_*` bits; bit 0: more parts follow.
+    pub flags: u16,
+    /// What is told.
+    pub body: ReplyBody,
+}
+
+/// Bit of a multipart message's flags: more parts with the same xid follow.
+pub const MULTIPART_MORE: u16 = 1;
+
+impl MultipartReply {
+    /// Whether more parts with the same xid follow.
+    pub fn more(&self) -> bool {
+        self.flags & MULTIPART_MORE != 0
+    }
+}
+
+/// What a multipart reply tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyBody {
+    /// Description of the switch.
+    Desc(Box<SwitchDesc>),
+    /// Flow entries.
+    Flow(Vec<FlowStats>),
+    /// Sums over flow entries.
+    Aggregate(AggregateStats),
+    /// Flow tables.
+    Table(Vec<TableStats>),
+    /// Counters of ports.
+    PortStats(Vec<PortStats>),
+    /// Descriptions of ports (1.3).
+    PortDesc(Vec<Port>),
+    /// Another kind, kept as it came.
+    Other {
+        /// Wire type.
+        kind: u16,
+        /// What follows the multipart header.
+        body: Vec<u8>,
+    },
+}
+
+/// Description of a switch, in its maker's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwitchDesc {
+    /// Maker, at most 256 bytes.
+    pub mfr_desc: FixedText,
+    /// Hardware, at most 256 bytes.
+    pub hw_desc: FixedText,
+    /// Software, at most 256 bytes.
+    pub sw_desc: FixedText,
+    /// Serial number, at most 32 bytes.
+    pub serial_num: FixedText,
+    /// This datapath, at most 256 bytes.
+    pub dp_desc: FixedText,
+}
+
+/// One flow entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowStats {
+    /// Its table.
+    pub table_id: TableId,
+    /// Seconds since it came.
+    pub duration_sec: u32,
+    /// Nanoseconds beyond those.
+    pub duration_nsec: u32,
+    /// Its priority.
+    pub priority: u16,
+    /// Its idle timeout in seconds.
+    pub idle_timeout: u16,
+    /// Its hard timeout in seconds.
+    pub hard_timeout: u16,
+    /// Its flags (1.3).
+    pub flags: FlowModFlags,
+    /// Its cookie.
+    pub cookie: Cookie,
+    /// Packets that it matched.
+    pub packet_count: u64,
+    /// Bytes of those.
+    pub byte_count: u64,
+    /// What it matches.
+    pub match_: Match,
+    /// What it does; in 1.0 nothing or one [`Instruction::ApplyActions`].
+    pub instructions: Vec<Instruction>,
+}
+
+/// Sums over flow entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregateStats {
+    /// Packets.
+    pub packet_count: u64,
+    /// Bytes.
+    pub byte_count: u64,
+    /// Entries.
+    pub flow_count: u32,
+}
+
+/// Counters of one flow table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableStats {
+    /// Which table.
+    pub table_id: TableId,
+    /// Entries in it.
+    pub active_count: u32,
+    /// Packets looked up.
+    pub lookup_count: u64,
+    /// Packets that an entry matched.
+    pub matched_count: u64,
+    /// What 1.0 tells besides; `None` in 1.3.
+    pub v1_0: Option<TableInfo>,
+}
+
+/// What 1.0 tells of a table besides its counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Its name, at most 32 bytes.
+    pub name: FixedText,
+    /// `OFPFW_*` bits that it can wildcard.
+    pub wildcards: u32,
+    /// Entries that it can hold.
+    pub max_entries: u32,
+}
+
+/// Counters of one port; all ones where a switch does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortStats {
+    /// Which port.
+    pub port_no: PortNo,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Received packets dropped.
+    pub rx_dropped: u64,
+    /// Packets dropped before sending.
+    pub tx_dropped: u64,
+    /// Receive errors.
+    pub rx_errors: u64,
+    /// Send errors.
+    pub tx_errors: u64,
+    /// Frame alignment errors.
+    pub rx_frame_err: u64,
+    /// Overruns.
+    pub rx_over_err: u64,
+    /// CRC errors.
+    pub rx_crc_err: u64,
+    /// Collisions.
+    pub collisions: u64,
+    /// Seconds and nanoseconds that the port has been alive (1.3).
+    pub duration: Option<(u32, u32)>,
+}

@@ -1,0 +1,62 @@
+//! Messages whose content is another message's bytes or an experimenter's: ERROR and EXPERIMENTER.
+
+use crate::wire::{Put, Reader};
+use crate::{DecodeError, EncodeError, ErrorKind, Version};
+
+/// ERROR: what went wrong, with the bytes that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorMsg {
+    /// What.
+    pub kind: ErrorKind,
+    /// Usually the beginning of the refused message, 64 bytes at least; text for a failed hello.
+    pub data: Vec<u8>,
+}
+
+/// EXPERIMENTER, VENDOR in 1.0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Experimenter {
+    /// Whose message it is.
+    pub experimenter: u32,
+    /// What follows; in 1.3 it begins with the 4-byte `exp_type`.
+    pub body: Vec<u8>,
+}
+
+impl ErrorMsg {
+    pub(crate) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (kind, code) = (body.u16("type")?, body.u16("code")?);
+        let kind = ErrorKind::from_wire(body.version(), kind, code);
+        Ok(Self { kind, data: body.rest().to_vec() })
+    }
+
+    pub(crate) fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let wire = self.kind.to_wire(version);
+        let (kind, code) =
+            wire.ok_or_else(|| EncodeError::not_in(version, format!("error {}", self.kind)))?;
+        out.put_u16(kind);
+        out.put_u16(code);
+        out.extend_from_slice(&self.data);
+        Ok(())
+    }
+}
+
+impl Experimenter {
+    /// Bytes of `exp_type`, which 1.3 has in every such message.
+    const EXP_TYPE_BYTES: usize = 4;
+
+    pub(crate) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let experimenter = body.u32("experimenter")?;
+        if body.version() == Version::V1_3 {
+            body.clone().take(Self::EXP_TYPE_BYTES, "exp_type")?;
+        }
+        Ok(Self { experimenter, body: body.rest().to_vec() })
+    }
+
+    pub(crate) fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if version == Version::V1_3 && self.body.len() < Self::EXP_TYPE_BYTES {
+            return Err(EncodeError::invalid("experimenter message", "1.3 needs 4 bytes of exp_type first"));
+        }
+        out.put_u32(self.experimenter);
+        out.extend_from_slice(&self.body);
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests of the codec through its public interface, one module for each message family.
+
+mod actions;
+mod common;
+mod errors;
+mod flows;
+mod framer;
+mod matches;
+mod multipart;
+mod ofctl;
+mod packets;
+mod ports;
+mod random;
+mod session;
+mod vectors;
