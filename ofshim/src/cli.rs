@@ -1,0 +1,170 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Status of the process for input that is refused.
+pub const EXIT_REFUSED: u8 = 2;
+
+/// OpenFlow controller: forwards everything that the balancer does not.
+#[derive(Debug, Parser)]
+#[command(name = "ofshim", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Folder of the controller's socket
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/ofshim")]
+    pub run_dir: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller in the foreground
+    Run(RunArgs),
+    /// Show the controller, its switches, and what it knows of the balancer
+    Status(ReadArgs),
+    /// Show the switches and their ports
+    Topology(ReadArgs),
+    /// Show the hosts that are learned
+    Hosts(ReadArgs),
+    /// Show the controller's own flow entries
+    Flows(ReadArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Addresses to listen on for switches
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:6653,127.0.0.1:6633",
+        value_parser = listen_address
+    )]
+    pub listen: Vec<SocketAddr>,
+    /// The only OpenFlow version to speak [default: the higher one that the switch has too]
+    #[arg(long, value_name = "VERSION")]
+    pub openflow: Option<OpenFlow>,
+    /// The balancer's configuration file, for VIPs, virtual MACs and backends
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The balancer's socket; what the daemon says replaces the file's knowledge
+    #[arg(long, value_name = "SOCKET", default_value = "/run/lb/lb.sock")]
+    pub lb_socket: PathBuf,
+    /// Seconds without a packet after which a forwarding entry goes; 0 never
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    pub idle_timeout: u16,
+    /// Seconds after which a forwarding entry goes in any case; 0 never
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub hard_timeout: u16,
+    /// How much is logged; the environment variable OFSHIM_LOG goes before it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// Arguments of the read commands.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The OpenFlow versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OpenFlow {
+    /// 1.0, wire version 1.
+    #[value(name = "1.0")]
+    V1_0,
+    /// 1.3, wire version 4.
+    #[value(name = "1.3")]
+    V1_3,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What ends the program.
+    Error,
+    /// What a person should look at.
+    Warn,
+    /// Changes of state.
+    Info,
+    /// Details of the protocol.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "write an IP address and a port from 0 to 65535, as in 127.0.0.1:6653".to_owned())
+}
+
+/// The one line for a command line that is refused; `None` for a request for help or the version.
+#[must_use]
+pub fn refusal(error: &clap::Error) -> Option<String> {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
+        return None;
+    }
+    let text = error.render().to_string();
+    let told = text.split("\n\nUsage:").next().unwrap_or_default();
+    let told = told.split("\n\nFor more information").next().unwrap_or_default();
+    let lines: Vec<&str> = told.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Some(lines.join(" ").trim_start_matches("error: ").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definition_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn refusals_are_one_line() {
+        let refused = |arguments: &[&str]| refusal(&Cli::try_parse_from(arguments).unwrap_err());
+        let bad = refused(&["ofshim", "run", "--listen", "127.0.0.1:70000"]).unwrap();
+        assert_eq!(
+            bad,
+            "invalid value '127.0.0.1:70000' for '--listen <ADDR:PORT>': write an IP address and a port from 0 to \
+             65535, as in 127.0.0.1:6653"
+        );
+        let unknown = refused(&["ofshim", "run", "--nonsense"]).unwrap();
+        assert!(unknown.contains("--nonsense") && !unknown.contains('\n'), "{unknown}");
+        assert_eq!(refused(&["ofshim", "--help"]), None);
+    }
+
+    #[test]
+    fn defaults() {
+        let cli = Cli::try_parse_from(["ofshim", "run"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        let ports: Vec<u16> = run.listen.iter().map(SocketAddr::port).collect();
+        assert_eq!((ports, run.openflow), (vec![6653, 6633], None));
+        assert_eq!((run.idle_timeout, run.hard_timeout), (10, 120));
+    }
+}

@@ -1,0 +1,67 @@
+//! The way out of the core to one switch, and what its parts are lent while they handle something.
+
+use std::time::Duration;
+
+use openflow::{Message, Version, Xid};
+
+use super::event::{Command, ConnId, Level, Settings};
+use super::limit::Limiter;
+use super::report::LogKey;
+use super::vip::VipKnowledge;
+
+/// What a session may look at and write to while it handles something.
+pub struct Context<'a> {
+    /// What a person chose.
+    pub settings: &'a Settings,
+    /// What is known of the balancer.
+    pub known: &'a VipKnowledge,
+    /// Which repeated lines were said when.
+    pub limiter: &'a mut Limiter<LogKey>,
+    /// What has to be done.
+    pub commands: &'a mut Vec<Command>,
+    /// The time since an origin that does not change.
+    pub now: Duration,
+}
+
+impl Context<'_> {
+    /// Writes a line to the log.
+    pub fn log(&mut self, level: Level, text: String) {
+        self.commands.push(Command::Log { level, text });
+    }
+}
+
+/// Where messages to one switch go: its connection, version, and the transaction ids used so far.
+#[derive(Debug)]
+pub struct Link {
+    /// The connection.
+    pub conn: ConnId,
+    /// Where it came from.
+    pub peer: String,
+    /// The version agreed on; before that the one to write in.
+    pub version: Version,
+    last_xid: u32,
+}
+
+impl Link {
+    /// A connection on which nothing was sent yet.
+    pub const fn new(conn: ConnId, peer: String, version: Version) -> Self {
+        Self { conn, peer, version, last_xid: 0 }
+    }
+
+    /// Sends a message under a new transaction id.
+    pub fn send(&mut self, message: &Message, ctx: &mut Context<'_>) -> Xid {
+        self.last_xid = self.last_xid.wrapping_add(1);
+        let xid = Xid(self.last_xid);
+        self.send_as(message, xid, ctx);
+        xid
+    }
+
+    /// Sends a message under a given transaction id.
+    pub fn send_as(&self, message: &Message, xid: Xid, ctx: &mut Context<'_>) {
+        let mut bytes = Vec::new();
+        match message.encode(self.version, xid, &mut bytes) {
+            Ok(()) => ctx.commands.push(Command::Send { conn: self.conn, bytes }),
+            Err(error) => ctx.log(Level::Warn, format!("message to {} not sent: {error}", self.peer)),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The controller without sockets: events in, commands out, and nothing else moves it.
+//!
+//! ```text
+//!   Controller --- Session, one for each connection: hello, handshake, echo, refusals
+//!                    '-- Switch: ports, learned stations (learn), our entries (entries)
+//!                          packet-in --> frame --> forward::judge --> flow-mod, packet-out
+//!                          pipeline: which table, which match;  cookie: whose entry
+//!                          reconcile: what a switch has after a reconnect, and what it should have
+//! ```
+//!
+//! Time is a duration since any origin that does not change. No input makes this panic, and what a switch can make
+//! it remember is bounded.
+
+mod controller;
+pub mod cookie;
+pub mod entries;
+pub mod event;
+pub mod forward;
+pub mod frame;
+pub mod learn;
+mod limit;
+mod link;
+pub mod pipeline;
+mod reconcile;
+mod report;
+mod session;
+mod switch;
+pub mod view;
+pub mod vip;
+
+pub use controller::Controller;
+pub use event::{Command, ConnId, Event, Level, Settings, Source, TICK};
+pub use vip::{Placement, VipKnowledge};

@@ -1,0 +1,214 @@
+//! What a switch has of ours after a reconnect, and what of it stays.
+//!
+//! Entries of an earlier life tell where stations are, so forwarding goes on without a gap: nothing is wiped. What
+//! contradicts itself, the ports, the timeouts asked for or what is known of the balancer is deleted, one by one.
+//! Entries of other owners are only looked at to see whether they are a table-miss entry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openflow::{Cookie, FlowMod, FlowStats, Match, Port, PortNo};
+
+use super::cookie::{self, Purpose};
+use super::entries::{Entries, Entry, Key, MAX_ENTRIES};
+use super::forward::balancer_port;
+use super::learn::{MacTable, Station};
+use super::pipeline::{Layout, TableSpec, Timeouts, key_of, out_of};
+use super::vip::{Placement, VipKnowledge};
+
+/// What a switch listed.
+#[derive(Debug, Default)]
+pub struct Found {
+    usable: Vec<Usable>,
+    delete: Vec<(Cookie, FlowMod)>,
+    misses: BTreeMap<u8, FoundMiss>,
+    removed: usize,
+}
+
+/// An entry that has the form of ours.
+#[derive(Debug)]
+struct Usable {
+    key: Key,
+    entry: Entry,
+    timeouts: Timeouts,
+    cookie: Cookie,
+    delete: FlowMod,
+}
+
+/// The table-miss entry of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundMiss {
+    /// There is none.
+    None,
+    /// It is ours, and does what it should.
+    Ours,
+    /// It is another owner's.
+    Foreign(Cookie),
+}
+
+/// What stays, and what has to be deleted.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The stations that the entries tell of.
+    pub table: MacTable,
+    /// The entries that stay.
+    pub entries: Entries,
+    /// The port of a one-armed balancer, if entries tell it.
+    pub hint: Option<PortNo>,
+    /// The deletions.
+    pub delete: Vec<FlowMod>,
+}
+
+impl Found {
+    /// Takes entries that the switch listed.
+    pub fn add(&mut self, flows: Vec<FlowStats>, layout: Layout) {
+        for flow in flows {
+            if flow.priority == 0 && flow.match_.fields.is_empty() {
+                self.add_miss(&flow, layout);
+            } else if cookie::is_ours(flow.cookie) {
+                self.add_ours(&flow, layout);
+            }
+        }
+    }
+
+    fn add_miss(&mut self, flow: &FlowStats, layout: Layout) {
+        let table = layout.tables().iter().find(|table| table.id == flow.table_id);
+        let right = table.is_some_and(|table| table.miss.instructions() == flow.instructions);
+        // One of ours that does something else is replaced by adding the right one.
+        let found = match cookie::is_ours(flow.cookie) {
+            false => FoundMiss::Foreign(flow.cookie),
+            true if right => FoundMiss::Ours,
+            true => FoundMiss::None,
+        };
+        self.misses.insert(flow.table_id.0, found);
+    }
+
+    fn add_ours(&mut self, flow: &FlowStats, layout: Layout) {
+        let delete = layout.delete_as(flow.table_id, flow.priority, flow.match_.clone(), flow.cookie);
+        let timeouts = Timeouts { idle_s: flow.idle_timeout, hard_s: flow.hard_timeout };
+        let usable = cookie::read(flow.cookie).and_then(|(purpose, sequence)| {
+            let (key, out) = (key_of(&flow.match_)?, out_of(&flow.instructions).ok()?);
+            let placed = layout.place(purpose) == (flow.table_id, flow.priority);
+            let sane = placed && purpose != Purpose::TableMiss && out.is_none() == (purpose == Purpose::Hold);
+            sane.then_some((key, Entry { purpose, out, sequence, since: Duration::ZERO }))
+        });
+        match usable.filter(|_| self.usable.len() < MAX_ENTRIES) {
+            Some((key, entry)) => {
+                self.usable.push(Usable { key, entry, timeouts, cookie: flow.cookie, delete });
+            }
+            // Beyond any sane number the rest is left to its timeouts.
+            None if self.delete.len() >= MAX_ENTRIES => {}
+            None => self.delete.push((flow.cookie, delete)),
+        }
+    }
+
+    /// An entry went between its listing and now.
+    pub fn removed_meanwhile(&mut self, cookie: Cookie, match_: &Match) {
+        self.usable.retain(|usable| usable.cookie != cookie || usable.delete.match_ != *match_);
+        self.delete.retain(|(listed, delete)| *listed != cookie || delete.match_ != *match_);
+    }
+
+    /// The table-miss entry of a table.
+    #[must_use]
+    pub fn miss(&self, table: &TableSpec) -> FoundMiss {
+        self.misses.get(&table.id.0).copied().unwrap_or(FoundMiss::None)
+    }
+
+    /// How many entries were removed by the last [`Self::reconcile`].
+    #[must_use]
+    pub const fn removed(&self) -> usize {
+        self.removed
+    }
+
+    /// Forgets the listing.
+    pub fn forget(&mut self) {
+        *self = Self { removed: self.removed, ..Self::default() };
+    }
+
+    /// Decides which of the listed entries stay.
+    pub fn reconcile(
+        &mut self,
+        ports: &BTreeMap<PortNo, Port>,
+        known: &VipKnowledge,
+        timeouts: &dyn Fn(Purpose, &Key) -> Timeouts,
+        now: Duration,
+    ) -> Kept {
+        let mut kept = Kept::default();
+        kept.delete.extend(self.delete.drain(..).map(|(_, delete)| delete));
+        let up = |port: PortNo| ports.get(&port).is_some_and(Port::is_up);
+        let mut candidates = Vec::new();
+        for usable in self.usable.drain(..) {
+            let fits = up(usable.key.in_port)
+                && usable.entry.out.is_none_or(up)
+                && usable.timeouts == timeouts(usable.entry.purpose, &usable.key);
+            if fits { candidates.push(usable) } else { kept.delete.push(usable.delete) }
+        }
+        kept.table = stations(&candidates, known, now);
+        kept.hint = hint(&candidates, known);
+        for Usable { key, entry, delete, .. } in candidates {
+            let entry = Entry { since: now, ..entry };
+            let stays = stands(&key, &entry, &kept.table, known, kept.hint) && kept.entries.adopt(key, entry);
+            if !stays {
+                kept.delete.push(delete);
+            }
+        }
+        self.removed = kept.delete.len();
+        kept
+    }
+}
+
+/// The stations that entries tell of; where two contradict each other the station is left out.
+fn stations(entries: &[Usable], known: &VipKnowledge, now: Duration) -> MacTable {
+    let mut seats: BTreeMap<Station, BTreeSet<PortNo>> = BTreeMap::new();
+    for Usable { key, entry, .. } in entries {
+        if entry.purpose == Purpose::Forward {
+            seats.entry(key.source()).or_default().insert(key.in_port);
+        }
+        if let Some(out) = entry.out {
+            seats.entry(key.destination()).or_default().insert(out);
+        }
+    }
+    let mut table = MacTable::default();
+    for (station, ports) in seats {
+        let single = ports.first().filter(|_| ports.len() == 1);
+        if let Some(port) = single.filter(|_| known.vip_of(station.mac).is_none()) {
+            table.learn(station, *port, now);
+        }
+    }
+    table
+}
+
+/// The port of a one-armed balancer, if all entries from and to virtual MACs agree on it.
+fn hint(entries: &[Usable], known: &VipKnowledge) -> Option<PortNo> {
+    let mut ports = BTreeSet::new();
+    for Usable { key, entry, .. } in entries.iter().filter(|_| known.placement().is_onearm()) {
+        ports.extend(known.vip_of(key.src).map(|_| key.in_port));
+        ports.extend(known.vip_of(key.dst).and(entry.out));
+    }
+    ports.first().copied().filter(|_| ports.len() == 1)
+}
+
+/// Whether an entry does what would be decided about its frames now.
+#[must_use]
+pub fn stands(
+    key: &Key,
+    entry: &Entry,
+    table: &MacTable,
+    known: &VipKnowledge,
+    hint: Option<PortNo>,
+) -> bool {
+    let inline = known.placement() == Placement::Inline;
+    let (from_vip, to_vip) = (known.vip_of(key.src).is_some(), known.vip_of(key.dst).is_some());
+    let held = inline && (to_vip || known.is_prober(key.dst));
+    match entry.purpose {
+        Purpose::TableMiss => false,
+        Purpose::Hold => held,
+        Purpose::Forward | Purpose::Transit if held => false,
+        Purpose::Forward if from_vip || to_vip => false,
+        Purpose::Forward => {
+            table.port_of(key.source()) == Some(key.in_port) && table.port_of(key.destination()) == entry.out
+        }
+        Purpose::Transit if to_vip => balancer_port(table, known, hint) == entry.out,
+        Purpose::Transit => from_vip && table.port_of(key.destination()) == entry.out,
+    }
+}

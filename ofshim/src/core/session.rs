@@ -1,0 +1,409 @@
+//! One switch's connection, from its hello to its end.
+//!
+//! ```text
+//!   Hello --hello--> Features --features reply--> Ports (1.3) --port description--> Flows --flow statistics-->
+//!         Barrier --barrier reply--> Ready
+//! ```
+//!
+//! Each arrow sends the next request. A connection that is not Ready in time is closed, as is one that is silent for
+//! too long, one whose bytes are no OpenFlow, and one that speaks another version than agreed.
+
+use std::time::Duration;
+
+use openflow::{
+    ErrorKind, ErrorMsg, FeaturesReply, Frame, FrameError, Framer, Hello, Message, MultipartReply,
+    MultipartRequest, READ_CHUNK_BYTES, ReplyBody, RequestBody, SwitchConfig, Version, Xid,
+};
+
+use super::event::{Command, ConnId, Level};
+use super::link::{Context, Link};
+use super::pipeline::Layout;
+use super::report::LogKey;
+use super::switch::Switch;
+
+/// How long a handshake may take.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Silence after which the switch is asked whether it is alive.
+const ECHO_AFTER: Duration = Duration::from_secs(5);
+/// Silence after which it is given up.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// Bytes of a refused message that the answer quotes (1.3, 7.4.4: at least 64).
+const QUOTED_BYTES: usize = 64;
+/// Wire type of HELLO, the same in every version.
+const TYPE_HELLO: u8 = 0;
+
+/// How far the handshake is.
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    Hello,
+    Features,
+    Ports(Xid),
+    Flows(Xid),
+    Barrier(Xid),
+    Ready,
+    Closed,
+}
+
+/// One switch's connection.
+#[derive(Debug)]
+pub struct Session {
+    link: Link,
+    framer: Framer,
+    stage: Stage,
+    since: Duration,
+    heard: Duration,
+    asked: bool,
+    switch: Option<Switch>,
+}
+
+/// Why a connection is closed, and the error that the switch is told first.
+struct Refusal {
+    reason: String,
+    answer: Option<(ErrorKind, Xid, Vec<u8>)>,
+}
+
+impl Refusal {
+    fn silent(reason: String) -> Self {
+        Self { reason, answer: None }
+    }
+
+    fn of_frame(frame: &Frame, kind: ErrorKind, reason: String) -> Self {
+        let quoted = frame.bytes.iter().copied().take(QUOTED_BYTES).collect();
+        Self { reason, answer: Some((kind, frame.xid, quoted)) }
+    }
+}
+
+impl Session {
+    /// A new connection: sends our hello.
+    pub fn new(conn: ConnId, peer: String, ctx: &mut Context<'_>) -> Self {
+        let version = ctx.settings.versions.iter().copied().max().unwrap_or(Version::V1_3);
+        let mut link = Link::new(conn, peer, version);
+        // 1.0 has a hello without elements (5.5.1).
+        let hello = match version {
+            Version::V1_0 => Hello::default(),
+            Version::V1_3 => Hello::offering(&ctx.settings.versions),
+        };
+        link.send(&Message::Hello(hello), ctx);
+        ctx.log(Level::Debug, format!("{} connected", link.peer));
+        Self {
+            link,
+            framer: Framer::new(),
+            stage: Stage::Hello,
+            since: ctx.now,
+            heard: ctx.now,
+            asked: false,
+            switch: None,
+        }
+    }
+
+    /// The switch, once it told who it is.
+    #[must_use]
+    pub const fn switch(&self) -> Option<&Switch> {
+        self.switch.as_ref()
+    }
+
+    /// Whether the handshake is done.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// Whether this side gave the connection up.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    /// Connection, peer and version.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// When it connected.
+    #[must_use]
+    pub const fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// How messages name the switch: by datapath id once it is known, and where it came from.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.switch {
+            Some(switch) => format!("switch {} ({})", switch.dpid(), self.link.peer),
+            None => self.link.peer.clone(),
+        }
+    }
+
+    /// Handles bytes of the switch.
+    pub fn bytes(&mut self, bytes: &[u8], ctx: &mut Context<'_>) {
+        self.heard = ctx.now;
+        self.asked = false;
+        for chunk in bytes.chunks(READ_CHUNK_BYTES) {
+            if let Err(error) = self.framer.push(chunk) {
+                return self.close(Refusal::silent(error.to_string()), ctx);
+            }
+            while let Some(frame) = self.framer.next_frame() {
+                let handled = match frame {
+                    Ok(frame) => self.frame(&frame, ctx),
+                    Err(error) => Err(unfollowable(&error)),
+                };
+                if let Err(refusal) = handled {
+                    return self.close(refusal, ctx);
+                }
+            }
+        }
+    }
+
+    /// Handles the passing of time.
+    pub fn tick(&mut self, ctx: &mut Context<'_>) {
+        let silent = ctx.now.saturating_sub(self.heard);
+        if !self.is_ready() && ctx.now.saturating_sub(self.since) >= HANDSHAKE_LIMIT {
+            let reason = format!("its handshake was not done within {} s", HANDSHAKE_LIMIT.as_secs());
+            return self.close(Refusal::silent(reason), ctx);
+        }
+        if silent >= DEAD_AFTER {
+            let reason = format!("it was silent for {} s", DEAD_AFTER.as_secs());
+            return self.close(Refusal::silent(reason), ctx);
+        }
+        if self.is_ready() && silent >= ECHO_AFTER && !self.asked {
+            self.asked = true;
+            self.link.send(&Message::EchoRequest(Vec::new()), ctx);
+        }
+        if self.is_ready()
+            && let Some(switch) = &mut self.switch
+        {
+            switch.tick(ctx);
+        }
+    }
+
+    /// Handles a change of what is known of the balancer.
+    pub fn knowledge_changed(&mut self, ctx: &mut Context<'_>) {
+        if self.is_ready()
+            && let Some(switch) = &mut self.switch
+        {
+            switch.knowledge_changed(&mut self.link, ctx);
+        }
+    }
+
+    /// Closes the connection because of something outside of it.
+    pub fn close_because(&mut self, reason: &str, ctx: &mut Context<'_>) {
+        self.close(Refusal::silent(reason.to_owned()), ctx);
+    }
+
+    fn close(&mut self, refusal: Refusal, ctx: &mut Context<'_>) {
+        if let Some((kind, xid, data)) = refusal.answer {
+            // 1.0 lacks most of the error types; "bad type" is in both.
+            let known = kind.to_wire(self.link.version).is_some();
+            let kind = if known { kind } else { ErrorKind::BadRequestBadType };
+            self.link.send_as(&Message::Error(ErrorMsg { kind, data }), xid, ctx);
+        }
+        let name = self.name();
+        ctx.log(Level::Warn, format!("{name}: connection closed: {}", refusal.reason));
+        ctx.commands.push(Command::Close { conn: self.link.conn });
+        self.stage = Stage::Closed;
+    }
+
+    fn frame(&mut self, frame: &Frame, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        if self.stage == Stage::Hello {
+            return self.hello(frame, ctx);
+        }
+        if frame.kind == TYPE_HELLO {
+            return Ok(());
+        }
+        if frame.version != self.link.version.to_wire() {
+            let reason =
+                format!("a message has wire version {}, agreed was {}", frame.version, self.link.version);
+            return Err(Refusal::of_frame(frame, ErrorKind::BadRequestBadVersion, reason));
+        }
+        match frame.decode() {
+            Ok((_, xid, message)) => self.message(frame, xid, message, ctx),
+            Err(error) => Err(Refusal::of_frame(frame, error.error_kind(), format!("sent rubbish: {error}"))),
+        }
+    }
+
+    /// The first message: has to be a hello with a version in common (1.3, 6.3.1).
+    fn hello(&mut self, frame: &Frame, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        // An answer is in a version that the other side may know; 1.0 is the one that every side has an error for.
+        self.link.version = Version::from_wire(frame.version).unwrap_or(Version::V1_0);
+        if frame.kind != TYPE_HELLO {
+            let reason = format!("its first message has type {}, a hello has to come first", frame.kind);
+            return Err(Refusal {
+                answer: Some((ErrorKind::HelloIncompatible, frame.xid, reason.clone().into_bytes())),
+                reason,
+            });
+        }
+        let (version, _, hello) = Message::decode_hello(&frame.bytes).map_err(|error| {
+            Refusal::of_frame(frame, error.error_kind(), format!("sent rubbish: {error}"))
+        })?;
+        let Some(agreed) = hello.negotiate(version, &ctx.settings.versions) else {
+            let ours: Vec<String> = ctx.settings.versions.iter().map(Version::to_string).collect();
+            let ours = ours.join(" and ");
+            let text = format!("no common version: this controller speaks OpenFlow {ours}");
+            let reason = format!("no common version: it has wire version {version}, here is OpenFlow {ours}");
+            return Err(Refusal {
+                reason,
+                answer: Some((ErrorKind::HelloIncompatible, frame.xid, text.into_bytes())),
+            });
+        };
+        self.link.version = agreed;
+        self.link.send(&Message::FeaturesRequest, ctx);
+        self.stage = Stage::Features;
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        frame: &Frame,
+        xid: Xid,
+        message: Message,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        match message {
+            Message::EchoRequest(data) => self.link.send_as(&Message::EchoReply(data), xid, ctx),
+            Message::Error(error) => self.error(&error, ctx),
+            Message::FeaturesReply(features) if self.stage == Stage::Features => {
+                return self.features(features, ctx);
+            }
+            Message::MultipartReply(reply) => self.multipart(xid, reply, ctx),
+            Message::BarrierReply => self.barrier(xid, ctx),
+            Message::PacketIn(packet) => {
+                let ready = self.is_ready();
+                if let Some(switch) = &mut self.switch {
+                    if ready {
+                        switch.packet_in(packet, &mut self.link, ctx);
+                    } else {
+                        switch.free_buffer(&packet, &mut self.link, ctx);
+                    }
+                }
+            }
+            Message::FlowRemoved(removed) => {
+                if let Some(switch) = &mut self.switch {
+                    switch.flow_removed(&removed, &mut self.link, ctx);
+                }
+            }
+            Message::PortStatus(status) => {
+                if let Some(switch) = &mut self.switch {
+                    switch.port_status(status, &mut self.link, ctx);
+                }
+            }
+            Message::FeaturesRequest
+            | Message::GetConfigRequest
+            | Message::SetConfig(_)
+            | Message::PacketOut(_)
+            | Message::FlowMod(_)
+            | Message::PortMod(_)
+            | Message::MultipartRequest(_)
+            | Message::BarrierRequest
+            | Message::RoleRequest(_) => {
+                let reason = format!("sent a message of type {} that only controllers send", frame.kind);
+                return Err(Refusal::of_frame(frame, ErrorKind::BadRequestBadType, reason));
+            }
+            Message::Hello(_)
+            | Message::EchoReply(_)
+            | Message::Experimenter(_)
+            | Message::FeaturesReply(_)
+            | Message::GetConfigReply(_)
+            | Message::RoleReply(_)
+            | Message::Other { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn features(&mut self, mut features: FeaturesReply, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        if features.auxiliary_id != 0 {
+            let reason =
+                format!("it is auxiliary connection {}; only main ones are served", features.auxiliary_id);
+            return Err(Refusal::silent(reason));
+        }
+        let layout = Layout::of(self.link.version, features.n_tables);
+        let ports = features.ports.take().unwrap_or_default();
+        self.switch = Some(Switch::new(features.datapath_id, layout, ports));
+        let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
+        self.link.send(&Message::SetConfig(config), ctx);
+        match self.link.version {
+            Version::V1_3 => {
+                let request = MultipartRequest::from(RequestBody::PortDesc);
+                self.stage = Stage::Ports(self.link.send(&Message::MultipartRequest(request), ctx));
+            }
+            Version::V1_0 => self.ask_for_flows(ctx),
+        }
+        Ok(())
+    }
+
+    fn ask_for_flows(&mut self, ctx: &mut Context<'_>) {
+        let request = MultipartRequest::from(RequestBody::Flow(openflow::FlowStatsRequest::default()));
+        self.stage = Stage::Flows(self.link.send(&Message::MultipartRequest(request), ctx));
+    }
+
+    fn multipart(&mut self, xid: Xid, reply: MultipartReply, ctx: &mut Context<'_>) {
+        let more = reply.more();
+        let Some(switch) = &mut self.switch else { return };
+        match (&self.stage, reply.body) {
+            (Stage::Ports(asked), ReplyBody::PortDesc(ports)) if *asked == xid => {
+                switch.add_ports(ports);
+                if !more {
+                    self.ask_for_flows(ctx);
+                }
+            }
+            (Stage::Flows(asked), ReplyBody::Flow(flows)) if *asked == xid => {
+                switch.found(flows);
+                if !more {
+                    switch.reconcile(&mut self.link, ctx);
+                    self.stage = Stage::Barrier(self.link.send(&Message::BarrierRequest, ctx));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn barrier(&mut self, xid: Xid, ctx: &mut Context<'_>) {
+        if self.stage != Stage::Barrier(xid) {
+            return;
+        }
+        self.stage = Stage::Ready;
+        let name = self.name();
+        if let Some(switch) = &mut self.switch {
+            let text = format!("{name} is ready: OpenFlow {}, {}", self.link.version, switch.summary());
+            ctx.log(Level::Info, text);
+            switch.knowledge_changed(&mut self.link, ctx);
+        }
+    }
+
+    fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) {
+        let name = self.name();
+        // A buffer that is freed twice, or that was used before, is no loss.
+        if matches!(error.kind, ErrorKind::BadRequestBufferEmpty | ErrorKind::BadRequestBufferUnknown) {
+            return ctx.log(Level::Debug, format!("{name}: error {}", error.kind));
+        }
+        if let Some(switch) = &mut self.switch {
+            switch.refused(error, &self.link, ctx);
+        }
+        if let Some(left_out) = ctx.limiter.allow(LogKey::SwitchError(self.link.conn, error.kind), ctx.now) {
+            let about = match error.kind {
+                ErrorKind::HelloIncompatible | ErrorKind::HelloEperm => {
+                    format!(": {}", String::from_utf8_lossy(&error.data).escape_debug())
+                }
+                _ => error
+                    .data
+                    .get(1)
+                    .map_or_else(String::new, |kind| format!(" about our message of type {kind}")),
+            };
+            ctx.log(
+                Level::Warn,
+                format!("{name}: error {}{about}{}", error.kind, super::limit::more(left_out)),
+            );
+        }
+    }
+}
+
+/// The refusal of a stream whose next message cannot be found.
+fn unfollowable(error: &FrameError) -> Refusal {
+    let (xid, quoted) = match error {
+        FrameError::ShortLength { header: header @ [_, _, _, _, xid @ ..], .. } => {
+            (Xid(u32::from_be_bytes(*xid)), header.to_vec())
+        }
+        FrameError::Overflow { .. } => (Xid(0), Vec::new()),
+    };
+    Refusal { reason: format!("sent rubbish: {error}"), answer: Some((error.error_kind(), xid, quoted)) }
+}

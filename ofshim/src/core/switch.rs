@@ -1,0 +1,445 @@
+//! One switch: its ports, what is learned behind them, and the entries that follow from that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openflow::{
+    Action, BufferId, DatapathId, ErrorMsg, FlowMod, FlowRemoved, FlowRemovedReason, FlowStats, Message,
+    PacketIn, PacketInReason, PacketOut, Port, PortNo, PortReason, PortStatus,
+};
+
+use super::cookie::{self, Purpose};
+use super::entries::{Entries, Entry, Key};
+use super::event::{Level, Settings};
+use super::forward::{self, Fate};
+use super::frame::Frame;
+use super::learn::{Learned, MacTable, Station};
+use super::limit::more;
+use super::link::{Context, Link};
+use super::pipeline::{Layout, Timeouts, key_of};
+use super::reconcile::{self, Found};
+use super::report::{self, LogKey};
+
+/// The most ports of a switch that are kept.
+const MAX_PORTS: usize = 65_536;
+/// A station that is not heard for so long is forgotten, unless an entry of its traffic lives.
+const STATION_AGE: Duration = Duration::from_secs(300);
+/// From one sweep of the stations to the next.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How long an entry may take to work on the switch: packets that come meanwhile do not install it again.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// How long no entry is installed on a switch that refused one.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+/// Seconds that frames for a VIP that no XDP program takes are dropped by the switch; short, so that the log goes on.
+const HOLD_VIP_S: u16 = 5;
+/// Seconds that answers to probes are dropped by the switch after the last one, and in any case.
+const HOLD_PROBE: Timeouts = Timeouts { idle_s: 10, hard_s: 60 };
+
+/// How many messages there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packet-ins received.
+    pub packet_ins: u64,
+    /// Packet-outs sent.
+    pub packet_outs: u64,
+    /// Flow-mods sent.
+    pub flow_mods: u64,
+}
+
+/// One switch.
+#[derive(Debug)]
+pub struct Switch {
+    dpid: DatapathId,
+    layout: Layout,
+    ports: BTreeMap<PortNo, Port>,
+    table: MacTable,
+    entries: Entries,
+    /// The port on which a one-armed balancer's virtual MAC was last heard as a source.
+    hint: Option<PortNo>,
+    found: Found,
+    swept: Duration,
+    /// Until when no entry is installed, since the switch refused one.
+    refusing_until: Duration,
+    counters: Counters,
+}
+
+impl Switch {
+    /// A switch that told who it is; its ports so far.
+    pub fn new(dpid: DatapathId, layout: Layout, ports: Vec<Port>) -> Self {
+        Self {
+            dpid,
+            layout,
+            ports: ports.into_iter().map(|port| (port.port_no, port)).collect(),
+            table: MacTable::default(),
+            entries: Entries::default(),
+            hint: None,
+            found: Found::default(),
+            swept: Duration::ZERO,
+            refusing_until: Duration::ZERO,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its datapath id.
+    #[must_use]
+    pub const fn dpid(&self) -> DatapathId {
+        self.dpid
+    }
+
+    /// Its tables.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Its ports by number.
+    #[must_use]
+    pub const fn ports(&self) -> &BTreeMap<PortNo, Port> {
+        &self.ports
+    }
+
+    /// The learned stations.
+    #[must_use]
+    pub const fn stations(&self) -> &MacTable {
+        &self.table
+    }
+
+    /// Our entries.
+    #[must_use]
+    pub const fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// How many messages there were.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Ports, stations and entries in words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (ports, up) = (self.ports.len(), self.ports.values().filter(|port| port.is_up()).count());
+        let (kept, removed) = (self.entries.len(), self.found.removed());
+        format!("{ports} ports ({up} up), {kept} entries of ours kept, {removed} removed")
+    }
+
+    /// Takes ports of a port description.
+    pub fn add_ports(&mut self, ports: Vec<Port>) {
+        for port in ports {
+            if self.ports.len() < MAX_PORTS || self.ports.contains_key(&port.port_no) {
+                self.ports.insert(port.port_no, port);
+            }
+        }
+    }
+
+    /// Takes entries that the switch listed.
+    pub fn found(&mut self, flows: Vec<FlowStats>) {
+        self.found.add(flows, self.layout);
+    }
+
+    /// Compares what the switch listed with what it should have, and sends the difference.
+    pub fn reconcile(&mut self, link: &mut Link, ctx: &mut Context<'_>) {
+        let timeouts = |purpose, key: &Key| timeouts(purpose, key, ctx);
+        let kept = self.found.reconcile(&self.ports, ctx.known, &timeouts, ctx.now);
+        (self.table, self.entries, self.hint) = (kept.table, kept.entries, kept.hint);
+        for flow_mod in kept.delete {
+            self.send_flow_mod(flow_mod, link, ctx);
+        }
+        for table in self.layout.tables() {
+            let Some(miss) = self.layout.miss(table) else { continue };
+            match self.found.miss(table) {
+                reconcile::FoundMiss::Ours => {}
+                reconcile::FoundMiss::None => self.send_flow_mod(miss, link, ctx),
+                reconcile::FoundMiss::Foreign(cookie) => {
+                    let text = format!(
+                        "switch {}: table {} has a table-miss entry of another owner (cookie {cookie}), which stays; \
+                         what it takes does not reach this controller",
+                        self.dpid, table.id.0
+                    );
+                    ctx.log(Level::Warn, text);
+                }
+            }
+        }
+        self.found.forget();
+    }
+
+    /// Handles a packet that the switch has no entry for.
+    pub fn packet_in(&mut self, packet: PacketIn, link: &mut Link, ctx: &mut Context<'_>) {
+        self.counters.packet_ins += 1;
+        let in_port = packet.in_port;
+        // A packet that somebody else's entry sends here has been dealt with by that entry.
+        let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
+        let known_port = !in_port.is_reserved() || in_port == PortNo::LOCAL;
+        let frame = Frame::parse(&packet.data).filter(|_| ours && known_port);
+        let Some(frame) = frame else { return self.free_buffer(&packet, link, ctx) };
+        let balancer = forward::balancer_port(&self.table, ctx.known, self.hint);
+        if ctx.known.vip_of(frame.src).is_some() && ctx.known.placement().is_onearm() {
+            self.hint = Some(in_port);
+        }
+        let verdict = forward::judge(&frame, in_port, &self.table, ctx.known, self.hint);
+        if verdict.learn && self.ports.contains_key(&in_port) {
+            self.learn(&frame, in_port, link, ctx);
+        }
+        if balancer != forward::balancer_port(&self.table, ctx.known, self.hint) {
+            self.delete_fallen(link, ctx);
+        }
+        let key = Key { in_port, vlan: frame.vlan, src: frame.src, dst: frame.dst };
+        match verdict.fate {
+            Fate::Drop(reason) => {
+                if reason.wants_entry() {
+                    self.install(key, Purpose::Hold, None, link, ctx);
+                }
+                report::dropped(self.dpid, reason, in_port, ctx);
+                self.free_buffer(&packet, link, ctx);
+            }
+            Fate::Flood => self.packet_out(packet, PortNo::FLOOD, link, ctx),
+            Fate::Send(port) => self.packet_out(packet, port, link, ctx),
+            Fate::Install(port) => {
+                let transit = [frame.src, frame.dst].iter().any(|mac| ctx.known.vip_of(*mac).is_some());
+                let purpose = if transit { Purpose::Transit } else { Purpose::Forward };
+                self.install(key, purpose, Some(port), link, ctx);
+                self.packet_out(packet, port, link, ctx);
+            }
+        }
+    }
+
+    /// Lets the switch forget a packet that it keeps and that goes nowhere.
+    pub fn free_buffer(&mut self, packet: &PacketIn, link: &mut Link, ctx: &mut Context<'_>) {
+        if packet.buffer_id != BufferId::NO_BUFFER {
+            self.send_packet_out(packet.buffer_id, packet.in_port, Vec::new(), Vec::new(), link, ctx);
+        }
+    }
+
+    /// Handles the end of an entry.
+    pub fn flow_removed(&mut self, removed: &FlowRemoved, link: &mut Link, ctx: &mut Context<'_>) {
+        let Some((purpose, sequence)) = cookie::read(removed.cookie) else { return };
+        self.found.removed_meanwhile(removed.cookie, &removed.match_);
+        if purpose == Purpose::TableMiss {
+            return self.restore_miss(removed, link, ctx);
+        }
+        if let Some(key) = key_of(&removed.match_) {
+            self.entries.removed(key, purpose, sequence);
+        }
+    }
+
+    /// Handles an error: an entry that the switch refused is not there, and the next one waits.
+    pub fn refused(&mut self, error: &ErrorMsg, link: &Link, ctx: &Context<'_>) {
+        let refused = cookie::of_refused_add(link.version, &error.data).and_then(cookie::read);
+        if refused.is_some_and(|(purpose, sequence)| self.entries.refused(purpose, sequence)) {
+            self.refusing_until = ctx.now + AFTER_REFUSAL;
+        }
+    }
+
+    /// Puts a table-miss entry back that somebody deleted: without it the switch drops what it does not know.
+    fn restore_miss(&mut self, removed: &FlowRemoved, link: &mut Link, ctx: &mut Context<'_>) {
+        let table = removed.table_id.and_then(|id| self.layout.tables().iter().find(|table| table.id == id));
+        let miss = table.and_then(|table| self.layout.miss(table));
+        if removed.reason == FlowRemovedReason::Delete
+            && let Some(miss) = miss
+        {
+            ctx.log(
+                Level::Info,
+                format!("switch {}: a table-miss entry was deleted; putting it back", self.dpid),
+            );
+            self.send_flow_mod(miss, link, ctx);
+        }
+    }
+
+    /// Handles a change of a port: what is behind a dead one is forgotten at once.
+    pub fn port_status(&mut self, status: PortStatus, link: &mut Link, ctx: &mut Context<'_>) {
+        let PortStatus { reason, port } = status;
+        let (number, up) = (port.port_no, port.is_up() && reason != PortReason::Delete);
+        let name = port.name.to_string();
+        let before = if reason == PortReason::Delete {
+            self.ports.remove(&number)
+        } else if self.ports.len() < MAX_PORTS || self.ports.contains_key(&number) {
+            self.ports.insert(number, port)
+        } else {
+            return;
+        };
+        let was_up = before.as_ref().is_some_and(Port::is_up);
+        if before.is_none() || was_up != up || reason == PortReason::Delete {
+            let what = match (reason, up) {
+                (PortReason::Delete, _) => "is gone",
+                (_, true) => "is up",
+                (_, false) => "is down",
+            };
+            ctx.log(Level::Info, format!("switch {}: port {number} ({name}) {what}", self.dpid));
+        }
+        if !up {
+            self.port_died(number, link, ctx);
+        }
+    }
+
+    fn port_died(&mut self, port: PortNo, link: &mut Link, ctx: &mut Context<'_>) {
+        self.hint = self.hint.filter(|hint| *hint != port);
+        let stations = self.table.forget_port(port);
+        let gone = self.entries.take(|key, entry| key.in_port == port || entry.out == Some(port));
+        if stations > 0 || !gone.is_empty() {
+            let text = format!(
+                "switch {}: port {port}: {stations} hosts forgotten, {} entries deleted",
+                self.dpid,
+                gone.len()
+            );
+            ctx.log(Level::Info, text);
+        }
+        self.delete(&gone, link, ctx);
+    }
+
+    /// Forgets stations that were not heard for long.
+    pub fn tick(&mut self, ctx: &Context<'_>) {
+        if ctx.now.saturating_sub(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = ctx.now;
+        let old = |seen: Duration| ctx.now.saturating_sub(seen) >= STATION_AGE;
+        if self.table.iter().any(|(_, seat)| old(seat.seen)) {
+            let busy: BTreeSet<Station> = self.entries.iter().map(|(key, _)| key.source()).collect();
+            self.table.forget(|station, seat| old(seat.seen) && !busy.contains(station));
+        }
+    }
+
+    /// Forgets what cannot stand any more now that something else is known of the balancer.
+    pub fn knowledge_changed(&mut self, link: &mut Link, ctx: &mut Context<'_>) {
+        if !ctx.known.placement().is_onearm() {
+            self.hint = None;
+        }
+        self.table.forget(|station, _| ctx.known.vip_of(station.mac).is_some());
+        self.delete_fallen(link, ctx);
+    }
+
+    /// Deletes the entries that do not stand any more.
+    fn delete_fallen(&mut self, link: &mut Link, ctx: &mut Context<'_>) {
+        let (table, known, hint) = (&self.table, ctx.known, self.hint);
+        let gone = self.entries.take(|key, entry| !reconcile::stands(key, entry, table, known, hint));
+        self.delete(&gone, link, ctx);
+    }
+
+    fn learn(&mut self, frame: &Frame, in_port: PortNo, link: &mut Link, ctx: &mut Context<'_>) {
+        let station = Station { vlan: frame.vlan, mac: frame.src };
+        match self.table.learn(station, in_port, ctx.now) {
+            Learned::Same => {}
+            Learned::New => {
+                let text = format!("switch {}: host {} is at port {in_port}", self.dpid, frame.src);
+                ctx.log(Level::Debug, text);
+            }
+            Learned::Moved { from } => self.moved(station, from, in_port, link, ctx),
+            Learned::Full => {
+                if let Some(left_out) = ctx.limiter.allow(LogKey::Full(self.dpid), ctx.now) {
+                    let text = format!("switch {}: too many hosts, new ones are not learned", self.dpid);
+                    ctx.log(Level::Warn, text + &more(left_out));
+                }
+            }
+        }
+        if let Some(address) = frame.arp.map(|arp| arp.sender)
+            && !address.is_unspecified()
+            && !ctx.known.is_vip(address)
+        {
+            self.table.note_address(station, address);
+        }
+    }
+
+    fn moved(&mut self, station: Station, from: PortNo, to: PortNo, link: &mut Link, ctx: &mut Context<'_>) {
+        let gone = self.entries.take(|key, entry| {
+            (key.source() == station && key.in_port != to)
+                || (key.destination() == station && entry.out.is_some_and(|out| out != to))
+        });
+        if let Some(left_out) = ctx.limiter.allow(LogKey::Moved(self.dpid, station), ctx.now) {
+            let text =
+                format!("switch {}: host {} moved from port {from} to port {to}", self.dpid, station.mac);
+            ctx.log(Level::Info, text + &more(left_out));
+        }
+        self.delete(&gone, link, ctx);
+    }
+
+    fn install(
+        &mut self,
+        key: Key,
+        purpose: Purpose,
+        out: Option<PortNo>,
+        link: &mut Link,
+        ctx: &mut Context<'_>,
+    ) {
+        let fresh = |old: &Entry| {
+            (old.purpose, old.out) == (purpose, out) && ctx.now.saturating_sub(old.since) < ON_ITS_WAY
+        };
+        if ctx.now < self.refusing_until || self.entries.get(&key).is_some_and(fresh) {
+            return;
+        }
+        let Some((entry, replaced)) = self.entries.install(key, purpose, out, ctx.now) else {
+            if let Some(left_out) = ctx.limiter.allow(LogKey::Full(self.dpid), ctx.now) {
+                let text =
+                    format!("switch {}: too many entries, packets are forwarded one by one", self.dpid);
+                ctx.log(Level::Warn, text + &more(left_out));
+            }
+            return;
+        };
+        // An entry in another place is not replaced by the one that comes.
+        if let Some(old) = replaced.filter(|old| self.layout.place(old.purpose) != self.layout.place(purpose))
+        {
+            self.delete(&[(key, old)], link, ctx);
+        }
+        match self.layout.add(&key, &entry, timeouts(purpose, &key, ctx)) {
+            Ok(flow_mod) => self.send_flow_mod(flow_mod, link, ctx),
+            Err(refused) => {
+                self.entries.removed(key, purpose, entry.sequence);
+                ctx.log(Level::Warn, format!("switch {}: {refused}", self.dpid));
+            }
+        }
+    }
+
+    fn delete(&mut self, gone: &[(Key, Entry)], link: &mut Link, ctx: &mut Context<'_>) {
+        for (key, entry) in gone {
+            self.send_flow_mod(self.layout.delete(key, entry.purpose), link, ctx);
+        }
+    }
+
+    fn send_flow_mod(&mut self, flow_mod: FlowMod, link: &mut Link, ctx: &mut Context<'_>) {
+        self.counters.flow_mods += 1;
+        link.send(&Message::FlowMod(flow_mod), ctx);
+    }
+
+    /// Sends a packet on: whole with the message wherever it came whole, from the switch's memory only where it did
+    /// not. What the switch keeps is freed either way.
+    fn packet_out(&mut self, packet: PacketIn, port: PortNo, link: &mut Link, ctx: &mut Context<'_>) {
+        let (buffer_id, in_port) = (packet.buffer_id, packet.in_port);
+        let actions = vec![Action::output(port)];
+        if packet.data.len() >= usize::from(packet.total_len) {
+            self.free_buffer(&packet, link, ctx);
+            self.send_packet_out(BufferId::NO_BUFFER, in_port, actions, packet.data, link, ctx);
+        } else if buffer_id != BufferId::NO_BUFFER {
+            self.send_packet_out(buffer_id, in_port, actions, Vec::new(), link, ctx);
+        } else if let Some(left_out) = ctx.limiter.allow(LogKey::CutShort(self.dpid), ctx.now) {
+            let (came, of) = (packet.data.len(), packet.total_len);
+            let text = format!(
+                "switch {}: {came} of {of} bytes of a packet came, and it is not kept; dropped",
+                self.dpid
+            );
+            ctx.log(Level::Warn, text + &more(left_out));
+        }
+    }
+
+    fn send_packet_out(
+        &mut self,
+        buffer_id: BufferId,
+        in_port: PortNo,
+        actions: Vec<Action>,
+        data: Vec<u8>,
+        link: &mut Link,
+        ctx: &mut Context<'_>,
+    ) {
+        self.counters.packet_outs += 1;
+        link.send(&Message::PacketOut(PacketOut { buffer_id, in_port, actions, data }), ctx);
+    }
+}
+
+/// The timeouts of an entry: a person's for forwarding, ours for dropping.
+fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
+    let Settings { idle_timeout_s: idle_s, hard_timeout_s: hard_s, .. } = *ctx.settings;
+    match purpose {
+        Purpose::Hold if ctx.known.vip_of(key.dst).is_some() => Timeouts { idle_s: 0, hard_s: HOLD_VIP_S },
+        Purpose::Hold => HOLD_PROBE,
+        Purpose::Forward | Purpose::Transit | Purpose::TableMiss => Timeouts { idle_s, hard_s },
+    }
+}

@@ -1,0 +1,76 @@
+//! The read commands: they ask the running controller.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+
+use super::http::{self, HttpError};
+use super::socket::SOCKET_NAME;
+use crate::cli::{Command, ReadArgs};
+use crate::print;
+
+/// How long the controller may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs a read command and gives back what to print.
+///
+/// # Errors
+/// No controller runs with this run folder, or it does not answer. One line.
+pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
+    match command {
+        Command::Status(args) => ask(run_dir, "/v1/status", args, print::status).await,
+        Command::Topology(args) => ask(run_dir, "/v1/topology", args, print::topology).await,
+        Command::Hosts(args) => ask(run_dir, "/v1/hosts", args, print::hosts).await,
+        Command::Flows(args) => ask(run_dir, "/v1/flows", args, print::flows).await,
+        Command::Run(_) => bail!("run is no read command"),
+    }
+}
+
+async fn ask<T: DeserializeOwned>(
+    run_dir: &Path,
+    target: &str,
+    args: &ReadArgs,
+    text: fn(&T) -> String,
+) -> anyhow::Result<String> {
+    let socket = run_dir.join(SOCKET_NAME);
+    let body = match http::get(&socket, target, LIMIT).await {
+        Ok(body) => body,
+        Err(error) => bail!("{}", explain(&error, run_dir)),
+    };
+    let value: serde_json::Value = serde_json::from_slice(&body)
+        .with_context(|| format!("{}: the answer is not JSON", socket.display()))?;
+    if args.json {
+        return Ok(format!("{value}\n"));
+    }
+    let value = serde_json::from_value(value).with_context(|| {
+        format!("{}: the controller is of another version than this command", socket.display())
+    })?;
+    Ok(text(&value))
+}
+
+/// The line for a controller that cannot be asked.
+fn explain(error: &HttpError, run_dir: &Path) -> String {
+    if let HttpError::Connect { path, source } = error {
+        match source.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                return format!(
+                    "no controller runs with the run folder {} (nothing listens on {}); start one with 'ofshim run' or \
+                     name its folder with --run-dir",
+                    run_dir.display(),
+                    path.display()
+                );
+            }
+            ErrorKind::PermissionDenied => {
+                return format!(
+                    "{}: permission denied; run this as the user who runs the controller",
+                    path.display()
+                );
+            }
+            _ => {}
+        }
+    }
+    error.to_string()
+}

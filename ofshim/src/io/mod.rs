@@ -1,0 +1,9 @@
+//! The rim: sockets, clock, signals, files. Nothing here decides anything about the network.
+
+pub mod api;
+pub mod client;
+pub mod daemon;
+pub mod http;
+pub mod run;
+pub mod socket;
+pub mod switch;

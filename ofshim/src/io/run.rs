@@ -1,0 +1,225 @@
+//! `ofshim run`: everything that is bound, and the main task that owns the controller.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use lb_core::host::config::Config;
+use openflow::Version;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::api::{self, Asked, Question};
+use super::daemon;
+use super::socket::ApiSocket;
+use super::switch::{self, Connection};
+use crate::cli::{OpenFlow, RunArgs};
+use crate::core::{Command, ConnId, Controller, Event, Level, Settings, Source, TICK, VipKnowledge};
+use crate::knowledge;
+
+/// The most switches at a time.
+const MAX_SWITCHES: usize = 1024;
+/// How many inputs may wait for the main task; whoever has more waits, and with it the switch that it reads from.
+const MAX_WAITING_INPUTS: usize = 64;
+
+/// What the main task is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Something for the controller.
+    Event(Event),
+    /// A switch connected.
+    Accepted {
+        /// Its connection.
+        stream: TcpStream,
+        /// Where it came from.
+        peer: SocketAddr,
+    },
+    /// A read command asks.
+    Asked(Asked),
+}
+
+/// Runs the controller until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What was asked for cannot be had: an address in use, a bad file, another controller with the same run folder.
+pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
+    let known = args.config.as_deref().map(read_config).transpose()?;
+    let settings = Settings {
+        versions: match args.openflow {
+            None => vec![Version::V1_0, Version::V1_3],
+            Some(OpenFlow::V1_0) => vec![Version::V1_0],
+            Some(OpenFlow::V1_3) => vec![Version::V1_3],
+        },
+        idle_timeout_s: args.idle_timeout,
+        hard_timeout_s: args.hard_timeout,
+    };
+    let mut listeners = Vec::new();
+    for address in &args.listen {
+        listeners.push(bind(*address).await?);
+    }
+    let (_socket, api_listener) = ApiSocket::bind(run_dir)?;
+    let stop = Stop::new()?;
+
+    let (inputs, waiting) = mpsc::channel(MAX_WAITING_INPUTS);
+    let mut listen = Vec::new();
+    for listener in listeners {
+        let address = listener.local_addr().context("the address of a listener is not known")?;
+        tracing::info!("listening on {address}");
+        listen.push(address.to_string());
+        tokio::spawn(switch::accept(listener, inputs.clone()));
+    }
+    tokio::spawn(api::run(api_listener, inputs.clone()));
+    tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone()));
+    let main = Main {
+        controller: Controller::new(settings),
+        connections: BTreeMap::new(),
+        next: 0,
+        start: Instant::now(),
+        listen,
+        inputs,
+    };
+    main.run(waiting, known, stop).await;
+    tracing::info!("stopped; flow entries stay on the switches until they time out");
+    Ok(())
+}
+
+fn read_config(path: &Path) -> anyhow::Result<VipKnowledge> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("configuration file {} cannot be read: {error}", path.display()))?;
+    let config = Config::from_toml(&text, &path.display().to_string()).map_err(|error| anyhow!("{error}"))?;
+    Ok(knowledge::of_config(&config))
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "{address} is in use: end the other controller ('ss -ltnp sport = :{}' names it) or choose another address \
+             with --listen",
+            address.port()
+        ),
+        Err(error) => bail!("cannot listen on {address}: {error}; choose another address with --listen"),
+    }
+}
+
+/// The signals that end the controller.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        let watch = |kind| signal(kind).context("signals cannot be watched");
+        Ok(Self { terminate: watch(SignalKind::terminate())?, interrupt: watch(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The main task.
+struct Main {
+    controller: Controller,
+    connections: BTreeMap<ConnId, Connection>,
+    next: u64,
+    start: Instant,
+    listen: Vec<String>,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Main {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Input>, known: Option<VipKnowledge>, mut stop: Stop) {
+        if let Some(known) = known {
+            self.event(Event::Knowledge { known, source: Source::File });
+        }
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.wait() => return,
+                _ = ticks.tick() => self.event(Event::Tick),
+                input = waiting.recv() => match input {
+                    Some(Input::Event(event)) => self.event(event),
+                    Some(Input::Accepted { stream, peer }) => self.accepted(stream, peer),
+                    Some(Input::Asked(asked)) => self.asked(asked),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.connections.len() >= MAX_SWITCHES {
+            tracing::warn!("{peer}: refused, {MAX_SWITCHES} switches are connected already");
+            return;
+        }
+        let conn = ConnId(self.next);
+        self.next += 1;
+        self.connections.insert(conn, Connection::start(conn, stream, self.inputs.clone()));
+        self.event(Event::Connected { conn, peer: peer.to_string() });
+    }
+
+    fn event(&mut self, event: Event) {
+        if let Event::Closed { conn, .. } = &event {
+            self.connections.remove(conn);
+        }
+        let mut slow = Vec::new();
+        for command in self.controller.handle(event, self.now()) {
+            self.command(command, &mut slow);
+        }
+        for (conn, reason) in slow {
+            for command in self.controller.handle(Event::Closed { conn, reason }, self.now()) {
+                self.command(command, &mut Vec::new());
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, slow: &mut Vec<(ConnId, String)>) {
+        match command {
+            Command::Send { conn, bytes } => {
+                let Some(connection) = self.connections.get(&conn) else { return };
+                if let Err(error) = connection.send(bytes) {
+                    self.connections.remove(&conn);
+                    slow.push((conn, format!("closed, since {error}")));
+                }
+            }
+            Command::Close { conn } => {
+                if let Some(connection) = self.connections.remove(&conn) {
+                    connection.close();
+                }
+            }
+            Command::Log { level: Level::Warn, text } => tracing::warn!("{text}"),
+            Command::Log { level: Level::Info, text } => tracing::info!("{text}"),
+            Command::Log { level: Level::Debug, text } => tracing::debug!("{text}"),
+        }
+    }
+
+    fn asked(&self, asked: Asked) {
+        let controller = &self.controller;
+        let value = match asked.question {
+            Question::Status => serde_json::to_value(controller.status(&self.listen, self.now())),
+            Question::Topology => serde_json::to_value(controller.topology()),
+            Question::Hosts => serde_json::to_value(controller.hosts(self.now())),
+            Question::Flows => serde_json::to_value(controller.flows(self.now())),
+        };
+        if let Ok(value) = value {
+            // Whoever asked may be gone.
+            let _ = asked.answer.send(value);
+        }
+    }
+}

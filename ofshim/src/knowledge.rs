@@ -1,0 +1,125 @@
+//! Knowledge of the balancer from its configuration file, and from what its daemon answers to `GET /v1/status`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use lb_core::host::config::{Config, PlacementKind};
+use openflow::MacAddr;
+use serde::Deserialize;
+
+use crate::core::{Placement, VipKnowledge};
+
+/// What the file says. Where a one-armed balancer's host is, only the daemon knows.
+#[must_use]
+pub fn of_config(config: &Config) -> VipKnowledge {
+    let placement = match config.placement.kind {
+        PlacementKind::Inline => Placement::Inline,
+        PlacementKind::OneArm => Placement::OneArm { host_mac: None },
+    };
+    let vips = config.vips.iter().map(|vip| (vip.address, MacAddr(vip.mac.0)));
+    VipKnowledge::new(vips, config.backend_addresses(), [], placement)
+}
+
+/// What the daemon says; keys that are not named here do not matter.
+///
+/// # Errors
+/// The text is not JSON, or lacks what is needed.
+pub fn of_status(json: &[u8]) -> Result<VipKnowledge, String> {
+    let status: Status = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let mut backends = BTreeSet::new();
+    let mut vips = Vec::new();
+    for vip in status.vips {
+        backends.extend(vip.backends.iter().filter_map(|backend| ipv4(backend.address)));
+        // ARP, and with it everything that is done here, is IPv4's.
+        vips.extend(ipv4(vip.address).zip(Some(mac(&vip.mac)?)));
+    }
+    let probers: Vec<MacAddr> = status.prober_macs.iter().map(|text| mac(text)).collect::<Result<_, _>>()?;
+    let placement = match status.placement.kind.as_str() {
+        "inline" => Placement::Inline,
+        "onearm" => Placement::OneArm { host_mac: status.placement.mac.as_deref().map(mac).transpose()? },
+        other => return Err(format!("placement {other:?} is not known")),
+    };
+    Ok(VipKnowledge::new(vips, backends, probers, placement))
+}
+
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn mac(text: &str) -> Result<MacAddr, String> {
+    text.parse().map_err(|error: openflow::MacAddrParseError| error.to_string())
+}
+
+#[derive(Deserialize)]
+struct Status {
+    vips: Vec<Vip>,
+    #[serde(default)]
+    prober_macs: Vec<String>,
+    placement: Place,
+}
+
+#[derive(Deserialize)]
+struct Vip {
+    address: IpAddr,
+    mac: String,
+    #[serde(default)]
+    backends: Vec<Backend>,
+}
+
+#[derive(Deserialize)]
+struct Backend {
+    address: IpAddr,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    kind: String,
+    #[serde(default)]
+    mac: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+    const VIRTUAL: MacAddr = MacAddr([2, 0x6c, 10, 0, 1, 1]);
+
+    #[test]
+    fn the_daemon_s_answer() {
+        let json = br#"{"version":"x","vips":[{"address":"10.0.1.1","mac":"02:6c:0a:00:01:01","port":80,
+            "protocol":"tcp","mode":"nat","backends":[{"address":"10.0.0.1","state":"up","mac":null}]}],
+            "prober_macs":["02:00:00:00:00:09"],"placement":{"kind":"inline","host":null,"mac":null}}"#;
+        let known = of_status(json).unwrap();
+        assert_eq!(known.vips().collect::<Vec<_>>(), [(VIP, VIRTUAL)]);
+        assert!(known.is_backend(Ipv4Addr::new(10, 0, 0, 1)) && known.is_prober(MacAddr([2, 0, 0, 0, 0, 9])));
+        assert_eq!(known.placement(), Placement::Inline);
+
+        let json = br#"{"vips":[],"placement":{"kind":"onearm","host":"lb1","mac":"02:00:00:00:00:07"}}"#;
+        let host_mac = Some(MacAddr([2, 0, 0, 0, 0, 7]));
+        assert_eq!(of_status(json).unwrap().placement(), Placement::OneArm { host_mac });
+    }
+
+    #[test]
+    fn answers_that_say_nothing_are_refused() {
+        for json in [
+            &b"{}"[..],
+            b"nonsense",
+            br#"{"vips":[],"placement":{"kind":"sideways"}}"#,
+            br#"{"vips":[{"address":"10.0.1.1","mac":"zz"}],"placement":{"kind":"inline"}}"#,
+        ] {
+            assert!(of_status(json).is_err(), "{}", String::from_utf8_lossy(json));
+        }
+    }
+
+    #[test]
+    fn the_file() {
+        let text = "[[vip]]\naddress = \"10.0.1.1\"\nport = 80\n\n[[vip.backend]]\naddress = \"10.0.0.1\"\n";
+        let known = of_config(&Config::from_toml(text, "lb.toml").unwrap());
+        assert_eq!(known.vips().collect::<Vec<_>>(), [(VIP, VIRTUAL)]);
+        assert_eq!(known.backends().collect::<Vec<_>>(), [Ipv4Addr::new(10, 0, 0, 1)]);
+    }
+}

@@ -1,0 +1,365 @@
+//! A switch in memory, written from the specifications: tables, packet-in, packet-out, flow-mod, statistics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openflow::{
+    Action, BufferId, Cookie, DatapathId, ErrorKind, ErrorMsg, FeaturesReply, FlowMod, FlowModCommand,
+    FlowModFlags, FlowRemoved, FlowRemovedReason, FlowStats, Hello, Instruction, MacAddr, Match, MatchField,
+    Message, MultipartReply, PacketIn, PacketInReason, Port, PortNo, ReplyBody, RequestBody, TableId,
+    VLAN_PRESENT, Version, Xid,
+};
+
+const UNTAGGED: MatchField = MatchField::VlanVid { value: 0, mask: None };
+
+/// A flow entry of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    pub table: u8,
+    pub priority: u16,
+    pub match_: Match,
+    pub cookie: Cookie,
+    pub idle_s: u16,
+    pub hard_s: u16,
+    pub flags: FlowModFlags,
+    pub instructions: Vec<Instruction>,
+    pub added: Duration,
+    pub used: Duration,
+}
+
+/// The switch.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub version: Version,
+    pub dpid: u64,
+    pub ports: BTreeMap<PortNo, bool>,
+    pub flows: Vec<Flow>,
+    /// Messages of the controller, in order.
+    pub inbox: Vec<Message>,
+    /// Bytes for the controller.
+    pub outbox: Vec<u8>,
+    /// Frames that came out.
+    pub emitted: Vec<(PortNo, Vec<u8>)>,
+    /// Packets that it keeps.
+    pub buffers: BTreeMap<u32, (PortNo, Vec<u8>)>,
+    pub now: Duration,
+    /// How many entries it has room for.
+    pub room: usize,
+    next_buffer: u32,
+}
+
+impl Model {
+    pub fn new(version: Version, dpid: u64, ports: u32) -> Self {
+        Self {
+            version,
+            dpid,
+            ports: (1..=ports).map(|port| (PortNo(port), true)).collect(),
+            flows: Vec::new(),
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            emitted: Vec::new(),
+            buffers: BTreeMap::new(),
+            now: Duration::ZERO,
+            room: usize::MAX,
+            next_buffer: 256,
+        }
+    }
+
+    pub fn hello(&self) -> Vec<u8> {
+        let hello = match self.version {
+            Version::V1_0 => Hello::default(),
+            Version::V1_3 => Hello::offering(&[Version::V1_3]),
+        };
+        self.encode(&Message::Hello(hello), Xid(1))
+    }
+
+    pub fn encode(&self, message: &Message, xid: Xid) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        message.encode(self.version, xid, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn reply(&mut self, message: &Message, xid: Xid) {
+        let bytes = self.encode(message, xid);
+        self.outbox.extend(bytes);
+    }
+
+    pub fn port(&self, number: PortNo, up: bool) -> Port {
+        Port {
+            port_no: number,
+            hw_addr: MacAddr([2, 0xee, 0, 0, 0, number.0 as u8]),
+            name: format!("s1-eth{}", number.0).as_str().into(),
+            config: 0,
+            state: u32::from(!up),
+            curr: 0,
+            advertised: 0,
+            supported: 0,
+            peer: 0,
+            curr_speed_kbps: 0,
+            max_speed_kbps: 0,
+        }
+    }
+
+    fn all_ports(&self) -> Vec<Port> {
+        self.ports.iter().map(|(number, up)| self.port(*number, *up)).collect()
+    }
+
+    /// Takes a message of the controller and answers it.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let (_, xid, message) = Message::decode(bytes).unwrap();
+        self.inbox.push(message.clone());
+        match message {
+            Message::FeaturesRequest => {
+                let features = FeaturesReply {
+                    datapath_id: DatapathId(self.dpid),
+                    n_buffers: 0,
+                    n_tables: 254,
+                    auxiliary_id: 0,
+                    capabilities: 0,
+                    actions: 0,
+                    ports: (self.version == Version::V1_0).then(|| self.all_ports()),
+                };
+                self.reply(&Message::FeaturesReply(features), xid);
+            }
+            Message::MultipartRequest(request) => {
+                let body = match request.body {
+                    RequestBody::PortDesc => ReplyBody::PortDesc(self.all_ports()),
+                    RequestBody::Flow(_) => {
+                        ReplyBody::Flow(self.flows.iter().map(|flow| self.stats(flow)).collect())
+                    }
+                    other => panic!("not modelled: {other:?}"),
+                };
+                self.reply(&Message::MultipartReply(MultipartReply { flags: 0, body }), xid);
+            }
+            Message::BarrierRequest => self.reply(&Message::BarrierReply, xid),
+            Message::EchoRequest(data) => self.reply(&Message::EchoReply(data), xid),
+            Message::FlowMod(add) if add.command == FlowModCommand::Add && self.flows.len() >= self.room => {
+                // As Open vSwitch: the first 64 bytes of what is refused.
+                let data = bytes.iter().copied().take(64).collect();
+                self.reply(&Message::Error(ErrorMsg { kind: ErrorKind::FlowModTableFull, data }), xid);
+            }
+            Message::FlowMod(flow_mod) => self.flow_mod(flow_mod),
+            Message::PacketOut(out) => {
+                let (in_port, data) = match out.buffer_id {
+                    BufferId::NO_BUFFER => (out.in_port, out.data),
+                    BufferId(id) => self.buffers.remove(&id).expect("a packet that the switch keeps"),
+                };
+                for action in &out.actions {
+                    self.act(action, in_port, &data);
+                }
+            }
+            Message::Hello(_) | Message::SetConfig(_) | Message::Error(_) | Message::EchoReply(_) => {}
+            other => panic!("not modelled: {other:?}"),
+        }
+    }
+
+    /// A match as it is listed: Open vSwitch in 1.0 adds the priority of the tag that must not be there.
+    fn listed(&self, match_: &Match) -> Match {
+        let adds = self.version == Version::V1_0 && match_.fields.contains(&UNTAGGED);
+        if adds { match_.clone().with(MatchField::VlanPcp(0)) } else { match_.clone() }
+    }
+
+    fn stats(&self, flow: &Flow) -> FlowStats {
+        FlowStats {
+            table_id: TableId(flow.table),
+            duration_sec: 0,
+            duration_nsec: 0,
+            priority: flow.priority,
+            idle_timeout: flow.idle_s,
+            hard_timeout: flow.hard_s,
+            flags: FlowModFlags::default(),
+            cookie: flow.cookie,
+            packet_count: 0,
+            byte_count: 0,
+            match_: self.listed(&flow.match_),
+            instructions: flow.instructions.clone(),
+        }
+    }
+
+    fn flow_mod(&mut self, flow_mod: FlowMod) {
+        let same = |flow: &Flow| {
+            flow.priority == flow_mod.priority
+                && flow.match_ == effective(flow_mod.match_.clone())
+                && (flow.table == flow_mod.table_id.0 || self.version == Version::V1_0)
+        };
+        match flow_mod.command {
+            FlowModCommand::Add => {
+                self.flows.retain(|flow| !same(flow));
+                self.flows.push(Flow {
+                    table: flow_mod.table_id.0,
+                    priority: flow_mod.priority,
+                    match_: effective(flow_mod.match_),
+                    cookie: flow_mod.cookie,
+                    idle_s: flow_mod.idle_timeout,
+                    hard_s: flow_mod.hard_timeout,
+                    flags: flow_mod.flags,
+                    instructions: flow_mod.instructions,
+                    added: self.now,
+                    used: self.now,
+                });
+            }
+            FlowModCommand::DeleteStrict => {
+                let mask = flow_mod.cookie_mask;
+                let gone = |flow: &Flow| same(flow) && flow.cookie.0 & mask == flow_mod.cookie.0 & mask;
+                let removed: Vec<Flow> = self.flows.extract_if(.., |flow| gone(flow)).collect();
+                for flow in removed {
+                    self.tell_removed(&flow, FlowRemovedReason::Delete);
+                }
+            }
+            other => panic!("not modelled: {other:?}"),
+        }
+    }
+
+    fn tell_removed(&mut self, flow: &Flow, reason: FlowRemovedReason) {
+        if !flow.flags.contains(FlowModFlags::SEND_FLOW_REM) {
+            return;
+        }
+        let three = self.version == Version::V1_3;
+        let removed = FlowRemoved {
+            cookie: flow.cookie,
+            priority: flow.priority,
+            reason,
+            table_id: three.then_some(TableId(flow.table)),
+            duration_sec: 0,
+            duration_nsec: 0,
+            idle_timeout: flow.idle_s,
+            hard_timeout: three.then_some(flow.hard_s),
+            packet_count: 0,
+            byte_count: 0,
+            match_: self.listed(&flow.match_),
+        };
+        self.reply(&Message::FlowRemoved(removed), Xid(0));
+    }
+
+    /// Removes an entry as a person would with a switch's own tool.
+    pub fn remove(&mut self, which: impl Fn(&Flow) -> bool) -> usize {
+        let removed: Vec<Flow> = self.flows.extract_if(.., |flow| which(flow)).collect();
+        for flow in &removed {
+            self.tell_removed(flow, FlowRemovedReason::Delete);
+        }
+        removed.len()
+    }
+
+    /// Ends the entries whose time is over.
+    pub fn expire(&mut self, now: Duration) {
+        self.now = now;
+        let over = |since: Duration, limit_s: u16| {
+            limit_s != 0 && now - since >= Duration::from_secs(limit_s.into())
+        };
+        let idle: Vec<Flow> = self.flows.extract_if(.., |flow| over(flow.used, flow.idle_s)).collect();
+        let hard: Vec<Flow> = self.flows.extract_if(.., |flow| over(flow.added, flow.hard_s)).collect();
+        for flow in &idle {
+            self.tell_removed(flow, FlowRemovedReason::IdleTimeout);
+        }
+        for flow in &hard {
+            self.tell_removed(flow, FlowRemovedReason::HardTimeout);
+        }
+    }
+
+    /// A frame comes in.
+    pub fn frame_in(&mut self, in_port: PortNo, frame: &[u8], cut: Option<usize>) {
+        let mut table = 0;
+        loop {
+            let now = self.now;
+            let mut hits: Vec<&mut Flow> = self
+                .flows
+                .iter_mut()
+                .filter(|flow| flow.table == table && matches(&flow.match_, in_port, frame))
+                .collect();
+            hits.sort_by_key(|flow| std::cmp::Reverse(flow.priority));
+            let Some(hit) = hits.into_iter().next() else {
+                if self.version == Version::V1_0 {
+                    self.packet_in(in_port, frame, cut, PacketInReason::NoMatch, None);
+                }
+                return;
+            };
+            hit.used = now;
+            let (instructions, cookie, miss) = (hit.instructions.clone(), hit.cookie, hit.priority == 0);
+            let mut next = None;
+            for instruction in &instructions {
+                match instruction {
+                    Instruction::GotoTable(TableId(to)) => next = Some(*to),
+                    Instruction::ApplyActions(actions) => {
+                        for action in actions {
+                            if matches!(action, Action::Output { port: PortNo::CONTROLLER, .. }) {
+                                let reason =
+                                    if miss { PacketInReason::NoMatch } else { PacketInReason::Action };
+                                self.packet_in(in_port, frame, cut, reason, Some(cookie));
+                            } else {
+                                self.act(action, in_port, frame);
+                            }
+                        }
+                    }
+                    other => panic!("not modelled: {other:?}"),
+                }
+            }
+            match next {
+                Some(to) => table = to,
+                None => return,
+            }
+        }
+    }
+
+    fn packet_in(
+        &mut self,
+        in_port: PortNo,
+        frame: &[u8],
+        cut: Option<usize>,
+        reason: PacketInReason,
+        cookie: Option<Cookie>,
+    ) {
+        let buffer_id = match cut {
+            Some(_) => {
+                self.next_buffer += 1;
+                self.buffers.insert(self.next_buffer, (in_port, frame.to_vec()));
+                BufferId(self.next_buffer)
+            }
+            None => BufferId::NO_BUFFER,
+        };
+        let three = self.version == Version::V1_3;
+        let packet = PacketIn {
+            buffer_id,
+            total_len: frame.len() as u16,
+            reason,
+            in_port,
+            table_id: three.then_some(TableId(2)),
+            cookie: cookie.filter(|_| three),
+            match_: None,
+            data: frame[..cut.unwrap_or(frame.len()).min(frame.len())].to_vec(),
+        };
+        self.reply(&Message::PacketIn(packet), Xid(0));
+    }
+
+    fn act(&mut self, action: &Action, in_port: PortNo, frame: &[u8]) {
+        match action {
+            Action::Output { port: PortNo::FLOOD, .. } => {
+                let ports: Vec<PortNo> = self.ports.keys().copied().filter(|port| *port != in_port).collect();
+                self.emitted.extend(ports.into_iter().map(|port| (port, frame.to_vec())));
+            }
+            // A switch does not send a packet back to where it came from unless IN_PORT is named.
+            Action::Output { port, .. } if *port == in_port => {}
+            Action::Output { port, .. } => self.emitted.push((*port, frame.to_vec())),
+            other => panic!("not modelled: {other:?}"),
+        }
+    }
+}
+
+/// A priority without a tag says nothing.
+fn effective(mut match_: Match) -> Match {
+    if match_.fields.contains(&UNTAGGED) {
+        match_.fields.retain(|field| !matches!(field, MatchField::VlanPcp(_)));
+    }
+    match_
+}
+
+fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
+    let tag = (frame[12..14] == [0x81, 0x00])
+        .then(|| VLAN_PRESENT | (u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff));
+    match_.fields.iter().all(|field| match field {
+        MatchField::InPort(port) => *port == in_port,
+        MatchField::EthDst { value, mask: None } => value.0 == frame[..6],
+        MatchField::EthSrc { value, mask: None } => value.0 == frame[6..12],
+        MatchField::VlanVid { value, mask: None } => *value == tag.unwrap_or(0),
+        other => panic!("not modelled: {other:?}"),
+    })
+}

@@ -1,0 +1,290 @@
+//! Hello, handshake, keep-alive and refusals, by bytes.
+
+mod model;
+
+use std::time::Duration;
+
+use model::{BROADCAST, Model, Net, frame, host};
+use ofshim::core::{Command, ConnId, Controller, Event, Level, Settings};
+use openflow::{ErrorKind, ErrorMsg, MacAddr, Message, PortNo, PortReason, PortStatus, Version, Xid};
+
+/// What the controller says on a new connection to these bytes: its messages, whether it closes, its log.
+struct Talk {
+    controller: Controller,
+    messages: Vec<(u8, Message)>,
+    closed: bool,
+    log: Vec<(Level, String)>,
+    now: Duration,
+}
+
+const CONN: ConnId = ConnId(0);
+
+impl Talk {
+    fn new(versions: &[Version]) -> Self {
+        let settings = Settings { versions: versions.to_vec(), ..Settings::default() };
+        let controller = Controller::new(settings);
+        let mut talk =
+            Self { controller, messages: Vec::new(), closed: false, log: Vec::new(), now: Duration::ZERO };
+        talk.event(Event::Connected { conn: CONN, peer: "10.9.8.7:1".to_owned() });
+        talk
+    }
+
+    fn event(&mut self, event: Event) {
+        for command in self.controller.handle(event, self.now) {
+            match command {
+                Command::Send { bytes, .. } => {
+                    assert!(!self.closed, "nothing is sent after closing");
+                    let message = Message::decode(&bytes).unwrap().2;
+                    self.messages.push((bytes[0], message));
+                }
+                Command::Close { .. } => self.closed = true,
+                Command::Log { level, text } => self.log.push((level, text)),
+            }
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.event(Event::Bytes { conn: CONN, bytes: bytes.to_vec() });
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(250);
+            self.event(Event::Tick);
+        }
+    }
+
+    fn last_error(&self) -> &ErrorMsg {
+        match self.messages.last() {
+            Some((_, Message::Error(error))) => error,
+            other => panic!("no error was sent but {other:?}"),
+        }
+    }
+
+    fn warned(&self, part: &str) -> bool {
+        self.log.iter().any(|(level, text)| *level == Level::Warn && text.contains(part))
+    }
+}
+
+const BOTH: [Version; 2] = [Version::V1_0, Version::V1_3];
+
+#[test]
+fn our_hello_offers_what_was_asked_for() {
+    let offered = |versions: &[Version]| {
+        let talk = Talk::new(versions);
+        let [(header, Message::Hello(hello))] = talk.messages.as_slice() else {
+            panic!("{:?}", talk.messages)
+        };
+        (*header, hello.version_bitmap().map(<[u32]>::to_vec))
+    };
+    assert_eq!(offered(&BOTH), (4, Some(vec![0b1_0010])));
+    assert_eq!(offered(&[Version::V1_3]), (4, Some(vec![0b1_0000])));
+    assert_eq!(offered(&[Version::V1_0]), (1, None));
+}
+
+#[test]
+fn the_highest_common_version_is_taken() {
+    let bitmap = |header: u8, bits: u32| {
+        let mut bytes = vec![header, 0, 0, 16, 0, 0, 0, 9, 0, 1, 0, 8];
+        bytes.extend(bits.to_be_bytes());
+        bytes
+    };
+    let plain = |header: u8| vec![header, 0, 0, 8, 0, 0, 0, 9];
+    for (ours, hello, agreed) in [
+        (&BOTH[..], plain(1), 1),
+        (&BOTH[..], plain(4), 4),
+        (&BOTH[..], plain(6), 4),
+        (&BOTH[..], bitmap(6, 0b111_1010), 4),
+        (&BOTH[..], bitmap(5, 0b10_0010), 1),
+        (&BOTH[..1], bitmap(4, 0b1_0010), 1),
+        (&BOTH[..1], plain(4), 1),
+        (&BOTH[1..], plain(6), 4),
+    ] {
+        let mut talk = Talk::new(ours);
+        talk.bytes(&hello);
+        let [_, (version, Message::FeaturesRequest)] = talk.messages.as_slice() else {
+            panic!("{hello:?}: {:?}", talk.messages)
+        };
+        assert_eq!(*version, agreed, "{hello:?}");
+    }
+}
+
+#[test]
+fn without_a_common_version_the_switch_is_told_in_words() {
+    for (ours, hello) in [
+        (&BOTH[..], vec![3, 0, 0, 8, 0, 0, 0, 9]),
+        (&BOTH[1..], vec![1, 0, 0, 8, 0, 0, 0, 9]),
+        (&BOTH[..], vec![6, 0, 0, 16, 0, 0, 0, 9, 0, 1, 0, 8, 0, 0, 0, 0b110_0000]),
+    ] {
+        let mut talk = Talk::new(ours);
+        talk.bytes(&hello);
+        let error = talk.last_error();
+        assert_eq!(error.kind, ErrorKind::HelloIncompatible, "{hello:?}");
+        let text = String::from_utf8(error.data.clone()).unwrap();
+        assert!(text.starts_with("no common version: this controller speaks OpenFlow 1."), "{text}");
+        assert!(talk.closed && talk.warned("no common version"), "{:?}", talk.log);
+    }
+}
+
+#[test]
+fn rubbish_is_answered_logged_and_dropped() {
+    let hello = [4, 0, 0, 8, 0, 0, 0, 1];
+    for (bytes, kind, told) in [
+        (&[4, 10, 0, 7, 0, 0, 0, 2][..], ErrorKind::BadRequestBadLen, "message header says 7 bytes"),
+        (&[4, 99, 0, 8, 0, 0, 0, 2][..], ErrorKind::BadRequestBadType, "sent rubbish"),
+        (&[1, 3, 0, 8, 0, 0, 0, 2][..], ErrorKind::BadRequestBadVersion, "wire version 1"),
+        (&[4, 6, 0, 9, 0, 0, 0, 2, 0][..], ErrorKind::BadRequestBadLen, "sent rubbish"),
+        (&[4, 5, 0, 8, 0, 0, 0, 2][..], ErrorKind::BadRequestBadType, "only controllers send"),
+    ] {
+        let mut talk = Talk::new(&BOTH);
+        talk.bytes(&hello);
+        talk.bytes(bytes);
+        assert_eq!(talk.last_error().kind, kind, "{bytes:?}");
+        assert_eq!(talk.last_error().data, bytes[..bytes.len().min(64)], "{bytes:?}");
+        assert!(talk.closed && talk.warned(told), "{bytes:?}: {:?}", talk.log);
+        let before = talk.messages.len();
+        talk.bytes(&[4, 2, 0, 8, 0, 0, 0, 3]);
+        assert_eq!(talk.messages.len(), before, "a closed connection is not heard");
+    }
+}
+
+#[test]
+fn something_else_than_openflow_is_refused() {
+    let mut talk = Talk::new(&BOTH);
+    talk.bytes(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    // "T /" as a length asks for more than comes; the handshake's time limit ends it.
+    talk.pass(Duration::from_secs(9));
+    assert!(!talk.closed);
+    talk.pass(Duration::from_secs(2));
+    assert!(
+        talk.closed && talk.warned("10.9.8.7:1: connection closed: its handshake was not done within 10 s")
+    );
+
+    let mut talk = Talk::new(&BOTH);
+    talk.bytes(&[4, 2, 0, 8, 0, 0, 0, 1]);
+    assert_eq!(talk.last_error().kind, ErrorKind::HelloIncompatible);
+    assert!(talk.closed && talk.warned("a hello has to come first"));
+}
+
+#[test]
+fn a_switch_that_breaks_down_does_not_disturb_another() {
+    let mut net = Net::new(Settings::default());
+    let s1 = net.connect(Model::new(Version::V1_3, 1, 3));
+    let s2 = net.connect(Model::new(Version::V1_3, 2, 3));
+    net.inject(s1, 1, &frame(host(1), BROADCAST));
+    net.bytes(s2, vec![4, 99, 0, 8, 0, 0, 0, 2]);
+    assert_eq!(net.closed, [s2]);
+    assert_eq!(net.inject(s1, 2, &frame(host(2), host(1))), [1]);
+    assert_eq!(net.controller.topology().switches.len(), 1);
+}
+
+#[test]
+fn bytes_may_be_cut_anywhere() {
+    let whole = Model::new(Version::V1_3, 1, 3);
+    let mut net = Net::new(Settings::default());
+    let conn = ConnId(50);
+    net.switches.insert(conn, whole.clone());
+    net.handle(Event::Connected { conn, peer: "p".to_owned() });
+    for byte in whole.hello() {
+        net.bytes(conn, vec![byte]);
+    }
+    assert!(net.is_ready());
+}
+
+#[test]
+fn echo_keeps_the_connection_and_silence_ends_it() {
+    let (mut net, s1) = Net::single(Version::V1_3, 2);
+    net.send(s1, &Message::EchoRequest(vec![1, 2, 3]));
+    assert!(net.model(s1).inbox.contains(&Message::EchoReply(vec![1, 2, 3])));
+    net.pass(Duration::from_secs(60));
+    assert_eq!(net.closed, [], "the switch answers");
+    let asked = net.model(s1).inbox.iter().filter(|m| matches!(m, Message::EchoRequest(_))).count();
+    assert!((10..=12).contains(&asked), "{asked} times in a minute");
+    net.switches.remove(&s1);
+    net.pass(Duration::from_secs(16));
+    assert_eq!(net.closed, [s1]);
+    assert_eq!(net.logged("it was silent for 15 s"), 1);
+    assert!(!net.is_ready());
+}
+
+#[test]
+fn a_switch_that_connects_again_replaces_its_old_connection() {
+    let (mut net, old) = Net::single(Version::V1_3, 2);
+    let new = net.connect(Model::new(Version::V1_3, 1, 2));
+    assert_eq!(net.closed, [old]);
+    assert_eq!(net.logged("the same switch connected again"), 1);
+    assert_eq!(net.inject(new, 1, &frame(host(1), BROADCAST)), [2]);
+    assert_eq!(net.controller.topology().switches.len(), 1);
+}
+
+#[test]
+fn errors_of_a_switch_are_logged_once_in_a_while() {
+    let (mut net, s1) = Net::single(Version::V1_3, 2);
+    let error = |kind| Message::Error(ErrorMsg { kind, data: vec![4, 14, 0, 80, 0, 0, 0, 7] });
+    for _ in 0..5 {
+        net.send(s1, &error(ErrorKind::FlowModTableFull));
+        net.send(s1, &error(ErrorKind::BadRequestBufferUnknown));
+    }
+    assert_eq!(net.logged("error OFPFMFC_TABLE_FULL about our message of type 14"), 1);
+    assert_eq!(net.log.iter().filter(|(level, _)| *level == Level::Warn).count(), 1, "{:?}", net.log);
+    assert!(net.is_ready() && net.closed.is_empty());
+}
+
+#[test]
+fn what_a_switch_can_make_the_controller_remember_is_bounded() {
+    let (mut net, s1) = Net::single(Version::V1_3, 2);
+    for number in 1..70_000 {
+        let port = net.model(s1).port(PortNo(number), true);
+        net.send(s1, &Message::PortStatus(PortStatus { reason: PortReason::Add, port }));
+    }
+    assert_eq!(net.controller.topology().switches[0].ports.len(), 65_536);
+    let mut sender = 0_u32;
+    for _ in 0..70_000 {
+        sender += 1;
+        let [_, a, b, c] = sender.to_be_bytes();
+        net.inject(s1, 1, &frame(MacAddr([2, 9, 9, a, b, c]), MacAddr([1, 0x80, 0xc2, 0, 0, 0])));
+        net.inject(s1, 1, &frame(MacAddr([2, 0, 0, a, b, c]), host(1)));
+    }
+    assert_eq!(net.controller.status(&[], net.now).hosts, 65_536);
+    assert_eq!(net.logged("too many hosts, new ones are not learned"), 1);
+}
+
+#[test]
+fn messages_out_of_place_do_nothing() {
+    for version in BOTH {
+        let (mut net, s1) = Net::single(version, 2);
+        let sent = net.model(s1).inbox.len();
+        let bytes = net.model(s1).encode(&Message::BarrierReply, Xid(12345));
+        net.bytes(s1, bytes);
+        net.send(s1, &Message::EchoReply(Vec::new()));
+        let hello = net.model(s1).hello();
+        net.bytes(s1, hello);
+        assert_eq!(net.model(s1).inbox.len(), sent);
+        assert!(net.is_ready() && net.closed.is_empty());
+    }
+}
+
+mod any_bytes {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever comes, nothing panics, and another switch goes on.
+        #[test]
+        fn never_panic(prefix in 0_usize..3, body in proptest::collection::vec(any::<u8>(), 0..300), kind in 0_u8..36) {
+            let version = if prefix == 1 { Version::V1_0 } else { Version::V1_3 };
+            let (mut net, _) = Net::single(Version::V1_3, 3);
+            let s2 = net.connect(Model::new(version, 2, 3));
+            let mut bytes = body.clone();
+            if prefix > 0 {
+                let length = u16::try_from(8 + body.len()).unwrap().to_be_bytes();
+                bytes = [&[version.to_wire(), kind, length[0], length[1], 0, 0, 0, 5][..], &body].concat();
+            }
+            net.switches.remove(&s2);
+            net.bytes(s2, bytes);
+            prop_assert_eq!(net.inject(ConnId(0), 1, &frame(host(1), BROADCAST)), [2, 3]);
+        }
+    }
+}
