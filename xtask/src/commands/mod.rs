@@ -1,0 +1,8 @@
+//! One file per command. Each `run` returns the exit status of the whole program.
+
+pub mod build_ebpf;
+pub mod ci;
+pub mod demo;
+pub mod setup;
+pub mod test;
+pub mod test_kernel;
