@@ -1,0 +1,45 @@
+//! What the three sides have in common.
+
+use std::fmt;
+
+use crate::counters::{Connection, Counters};
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on to the switch.
+    Pass,
+    /// It ends.
+    Drop,
+    /// It leaves by the interface it came in on.
+    Transmit,
+    /// It leaves by the port with this slot.
+    Redirect(u16),
+}
+
+/// What a side did with a frame.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Where it goes.
+    pub action: Action,
+    /// Name of the reason.
+    pub reason: &'static str,
+    /// Its bytes afterwards. Of a dropped frame nobody sees them: they are compared nevertheless.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} ", self.action, self.reason)?;
+        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Counters and connections at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All counters.
+    pub counters: Counters,
+    /// All connections, sorted.
+    pub connections: Vec<Connection>,
+}

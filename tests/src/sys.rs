@@ -1,0 +1,57 @@
+//! System calls that no dependency wraps.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+
+/// Empties a slot of a map of devices.
+///
+/// # Errors
+/// The kernel's, `ENOENT` apart: an empty slot is fine.
+pub fn delete_slot(map: &impl AsFd, slot: u32) -> io::Result<()> {
+    #[repr(C, align(8))]
+    struct Attributes {
+        map: u32,
+        pad: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let attributes = Attributes {
+        map: map.as_fd().as_raw_fd() as u32,
+        pad: 0,
+        key: (&raw const slot) as u64,
+        value: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes have the layout of the element commands of bpf(2), and outlive the call, as does
+    // the key that they point to.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_DELETE_ELEM, &raw const attributes, size_of::<Attributes>())
+    };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Whether this process is root's.
+#[must_use]
+pub fn is_root() -> bool {
+    // SAFETY: without arguments, and it cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Moves the calling thread into a network namespace of its own, which ends with it.
+///
+/// # Errors
+/// No privilege.
+pub fn unshare_network() -> io::Result<()> {
+    // SAFETY: changes the network namespace of this thread alone.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,19 @@
+//! The bed of the end-to-end tests: real bridges, hosts in namespaces, the built binaries. Every test makes its own
+//! and leaves nothing behind, also when it fails.
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod daemon;
+mod host;
+mod mininet;
+mod net;
+mod raw;
+mod shell;
+mod tag;
+
+pub use daemon::{Lb, Ofshim, binary, refusal};
+pub use host::{Server, Talk, body, curl, curl_command, echo_udp, talk};
+pub use mininet::Mininet;
+pub use net::{Mode, Net, address};
+pub use raw::{Capture, Frame, Wire};
+pub use shell::{Folder, Process, must, root, run, wait};
+pub use tag::Tagger;
