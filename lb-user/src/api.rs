@@ -39,6 +39,8 @@ pub struct Status {
     pub vips: Vec<Vip>,
     /// The connection table.
     pub connections: TableStatus,
+    /// The pins of programs, links and maps, for those who want to look at them or measure them.
+    pub pins: PinnedObjects,
     /// What the user should know: a shaped port, an unfinished checksum, a backend nobody found.
     pub warnings: Vec<String>,
 }
@@ -96,6 +98,8 @@ pub struct Vip {
     pub mode: String,
     /// `random`, `round-robin` or `maglev`.
     pub selection: String,
+    /// Open connections, as the last sweep counted them; `None` before the first.
+    pub connections: Option<u64>,
     /// Its backends.
     pub backends: Vec<Backend>,
 }
@@ -123,6 +127,9 @@ pub struct Backend {
     pub mac: Option<String>,
     /// The interface that leads to it.
     pub interface: Option<String>,
+    /// Open connections, as the last sweep counted them: live, and not ended by both sides or by a reset. `None`
+    /// before the first sweep.
+    pub connections: Option<u64>,
 }
 
 /// The connection table.
@@ -130,8 +137,98 @@ pub struct Backend {
 pub struct TableStatus {
     /// Entries it holds at most.
     pub capacity: u32,
-    /// Kernel memory an entry takes.
+    /// Kernel memory of the whole table, allocated when it was made.
+    pub memory_bytes: u64,
+    /// That memory divided by the capacity.
     pub bytes_per_entry: u32,
+    /// The last sweep; `None` before the first has ended.
+    pub sweep: Option<SweepStatus>,
+}
+
+/// What the last sweep of the connection table found, and what it cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepStatus {
+    /// Since when it is over, in milliseconds.
+    pub age_ms: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Processor time it took, in microseconds.
+    pub cpu_us: u64,
+    /// Entries that it read.
+    pub entries: u64,
+    /// Entries that had timed out, and were removed.
+    pub removed: u64,
+    /// Live entries.
+    pub live: u64,
+    /// Live entries by state.
+    pub states: StateCounts,
+}
+
+/// Connections by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateCounts {
+    /// TCP, not yet established.
+    pub syn: u64,
+    /// TCP, both sides have spoken.
+    pub established: u64,
+    /// TCP, a side has sent its FIN.
+    pub closing: u64,
+    /// TCP, reset.
+    pub closed: u64,
+    /// UDP.
+    pub udp: u64,
+}
+
+/// What is pinned on bpffs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedObjects {
+    /// The programs that the links run.
+    pub programs: Vec<PinnedProgram>,
+    /// The links, one for each interface and program.
+    pub links: Vec<PinnedLink>,
+    /// The maps.
+    pub maps: Vec<PinnedMap>,
+}
+
+/// A pinned program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedProgram {
+    /// Its name in the object.
+    pub name: String,
+    /// The pin's path.
+    pub pin: String,
+    /// The kernel's id of it.
+    pub id: u32,
+    /// The kernel's hash of its instructions, 16 hex digits.
+    pub tag: String,
+    /// Instructions that the verifier looked at; `None` before Linux 5.16.
+    pub verified_instructions: Option<u32>,
+    /// Size of its machine code.
+    pub jited_bytes: u32,
+    /// Kernel memory of it.
+    pub memory_bytes: u64,
+}
+
+/// A pinned link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedLink {
+    /// The pin's path; its name ends with the namespace's inode and the interface's index.
+    pub pin: String,
+}
+
+/// A pinned map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedMap {
+    /// Its name.
+    pub name: String,
+    /// The pin's path.
+    pub pin: String,
+    /// The kernel's id of it.
+    pub id: u32,
+    /// Entries it holds at most.
+    pub max_entries: u32,
+    /// Kernel memory of it.
+    pub memory_bytes: u64,
 }
 
 /// Counters.

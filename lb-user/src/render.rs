@@ -7,7 +7,7 @@ pub(crate) mod tests;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::api::{Backend, Connections, Detached, Stats, Status, Traffic};
+use crate::api::{Backend, Connections, Detached, StateCounts, Stats, Status, TableStatus, Traffic};
 use crate::diagnose::Report;
 use crate::io::doctor;
 
@@ -58,9 +58,7 @@ pub fn status(status: &Status) -> String {
     if let Some(mac) = &placement.mac {
         out.push_str(&format!(" ({mac})"));
     }
-    let table = status.connections;
-    let mib = u64::from(table.capacity) * u64::from(table.bytes_per_entry) / (1 << 20);
-    let _ = writeln!(out, "\nconnection table: {} entries, {mib} MiB at most", table.capacity);
+    let _ = writeln!(out, "\n{}", connection_table(&status.connections));
     let _ = writeln!(out, "probes from: {}", status.prober_macs.join(", "));
 
     let columns = ["INTERFACE", "NAMESPACE", "SWITCH", "HOST", "XDP", "PEER", "FORWARD", "WHY"];
@@ -104,6 +102,28 @@ pub fn status(status: &Status) -> String {
     out
 }
 
+/// How full the connection table is, what it takes, and what the last sweep cost.
+fn connection_table(table: &TableStatus) -> String {
+    let mib = table.memory_bytes / (1 << 20);
+    let room = format!("{} entries of {} bytes, {mib} MiB", table.capacity, table.bytes_per_entry);
+    let Some(sweep) = &table.sweep else { return format!("connection table: {room}; not swept yet") };
+    let StateCounts { syn, established, closing, closed, udp } = sweep.states;
+    // Parts of ten thousand of one processor.
+    let share = sweep.cpu_us.saturating_mul(10).checked_div(sweep.took_ms).unwrap_or(0);
+    format!(
+        "connection table: {} of {room}\n\
+         connections: {established} established, {syn} opening, {closing} closing, {closed} reset, {udp} udp; \
+         {} timed out and removed\n\
+         sweep: {} ago, took {} and {}.{:02} % of a core",
+        sweep.live,
+        sweep.removed,
+        duration(sweep.age_ms),
+        duration(sweep.took_ms),
+        share / 100,
+        share % 100,
+    )
+}
+
 /// `lb backend`.
 pub fn backends(status: &Status) -> String {
     let mut table = Table::new(&[
@@ -112,6 +132,7 @@ pub fn backends(status: &Status) -> String {
         ("STATE", Align::Left),
         ("SINCE", Align::Left),
         ("WEIGHT", Align::Right),
+        ("CONNECTIONS", Align::Right),
         ("DOWNS", Align::Right),
         ("MAC", Align::Left),
         ("INTERFACE", Align::Left),
@@ -119,14 +140,26 @@ pub fn backends(status: &Status) -> String {
     ]);
     for vip in &status.vips {
         for backend in &vip.backends {
-            let Backend { address, port, weight, state, reason, since_ms, downs, mac, interface, .. } =
-                backend;
+            let Backend {
+                address,
+                port,
+                weight,
+                state,
+                reason,
+                since_ms,
+                downs,
+                mac,
+                interface,
+                connections,
+                ..
+            } = backend;
             table.row([
                 vip.name.clone(),
                 with_port(*address, *port),
                 state.clone(),
                 duration(*since_ms),
                 weight.to_string(),
+                or_none(connections.as_ref()),
                 downs.to_string(),
                 or_none(mac.as_ref()),
                 or_none(interface.as_ref()),

@@ -6,6 +6,7 @@
 mod place;
 mod probe;
 mod record;
+mod sweeper;
 mod tables;
 mod view;
 
@@ -22,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Detached;
-use crate::dataplane::{self, DataPlane, Pins};
+use crate::dataplane::{self, DataPlane, Pass, Pins};
 use crate::io::facts;
 use crate::io::link::LinkEvent;
 use crate::io::netlink::Watch;
@@ -34,6 +35,7 @@ use crate::server::{self, Query};
 use self::place::Placed;
 use self::probe::Probes;
 use self::record::Record;
+use self::sweeper::Sweeper;
 
 /// The lock in the run directory: one daemon at a time.
 const LOCK: &str = "lb.lock";
@@ -70,6 +72,9 @@ struct Daemon {
     prober: Prober,
     ids: Ids,
     plan: Plan,
+    /// When the plan was last put into force, on the monotonic clock.
+    planned_ns: u64,
+    sweeper: Sweeper,
 }
 
 /// A daemon that is set up, with the lock it holds.
@@ -101,6 +106,12 @@ pub async fn start(options: Options) -> Result<Ready> {
     let dataplane = DataPlane::load(&object, pins.clone(), table_size)
         .inspect_err(|_| server::remove_socket(&options.run_dir))?;
     let adopted = dataplane.adopted();
+    let sweeper = Sweeper::start(&pins).inspect_err(|_| {
+        server::remove_socket(&options.run_dir);
+        if !adopted {
+            dataplane::remove_all(pins.root()).ok();
+        }
+    })?;
     let seed = sys::clock_realtime();
     let health = lb_core::host::health::Settings::new(&options.config.health, seed);
     let mut daemon = Daemon {
@@ -114,6 +125,8 @@ pub async fn start(options: Options) -> Result<Ready> {
         record,
         ids: Ids::default(),
         plan: Plan::default(),
+        planned_ns: 0,
+        sweeper,
         config: options.config,
     };
     let links_before = daemon.pins.link_paths();
@@ -203,6 +216,10 @@ impl Daemon {
                     wake_at = self.wake()?;
                     continue;
                 }
+                Some(pass) = self.sweeper.next() => {
+                    self.swept(&pass);
+                    None
+                }
                 Some(arrival) = self.probes.next() => self.take_reply(&arrival)?,
                 event = watch.next() => self.link_changed(&event.context("the kernel's link events ended")?)?,
                 query = queries.recv() => match query.context("the socket's server ended")? {
@@ -251,6 +268,7 @@ impl Daemon {
         tables::clear_leftovers(&mut self.dataplane, &found, &self.plan)?;
         self.placed.fix_offloads(&self.run_dir, &mut self.record)?;
         self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
+        self.dataplane.pin_programs()?;
         self.probes = Probes::open(&self.placed)?;
         for warning in &self.placed.warnings {
             tracing::warn!("{warning}");
@@ -265,7 +283,15 @@ impl Daemon {
         let onearm = self.onearm();
         tables::apply(&mut self.dataplane, onearm, &self.plan, &plan)?;
         self.plan = plan;
+        self.planned_ns = sys::clock_monotonic();
         Ok(())
+    }
+
+    /// A pass over the connection table is done: ids that no entry carries any more are free again.
+    fn swept(&mut self, pass: &Pass) {
+        if pass.started_ns > self.planned_ns && self.ids.any_resting() {
+            self.ids.release_unused(&pass.vips, &pass.backends);
+        }
     }
 
     /// The prober's time has come. Everything that was received goes in first, so that its own lateness is

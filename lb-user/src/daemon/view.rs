@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
-use lb_core::conn::{is_live, state_name};
+use lb_core::conn::{is_live, state, state_name};
 use lb_core::host::health::Status as Health;
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
 use lb_core::table::{ConnEntry, Settings, Ticks, TrafficCounter, ms_from_ticks, ticks_from_ns, ticks_since};
 
 use crate::api::{
-    Backend, BackendStats, Connection, Connections, Stats, Status, TableStatus, Traffic, Vip, VipStats,
+    Backend, BackendStats, Connection, Connections, StateCounts, Stats, Status, SweepStatus, TableStatus,
+    Traffic, Vip, VipStats,
 };
-use crate::dataplane::{BYTES_PER_CONNECTION, DataPlane, Pins, for_each_connection};
+use crate::dataplane::{ConnTable, DataPlane, Pass, Pins};
 use crate::io::sys;
 
 use super::Daemon;
@@ -35,6 +36,7 @@ impl Daemon {
     pub fn status(&self) -> Result<Status> {
         let health: BTreeMap<Ipv4Addr, Health> = self.prober.status().collect();
         let now = sys::clock_monotonic();
+        let pass = self.sweeper.latest();
         let native = self.placed.ports.iter().all(|port| port.native);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,16 +47,31 @@ impl Daemon {
             attach_mode: if native { "native" } else { "generic" }.to_owned(),
             prober_macs: self.placed.prober_macs(),
             interfaces: self.placed.ports.iter().map(super::place::Port::describe).collect(),
-            vips: self.plan.vips.values().map(|vip| self.describe_vip(vip, &health, now)).collect(),
-            connections: TableStatus {
-                capacity: self.dataplane.table_capacity()?,
-                bytes_per_entry: BYTES_PER_CONNECTION,
-            },
+            vips: self
+                .plan
+                .vips
+                .values()
+                .map(|vip| self.describe_vip(vip, &health, pass.as_deref(), now))
+                .collect(),
+            connections: self.describe_table(pass.as_deref(), now)?,
+            pins: self.dataplane.objects()?,
             warnings: self.warnings()?,
         })
     }
 
-    fn describe_vip(&self, vip: &VipPlan, health: &BTreeMap<Ipv4Addr, Health>, now: u64) -> Vip {
+    fn describe_table(&self, pass: Option<&Pass>, now: u64) -> Result<TableStatus> {
+        let (memory_bytes, capacity) = ConnTable::open(&self.pins)?.memory()?;
+        let bytes_per_entry = memory_bytes.checked_div(u64::from(capacity)).unwrap_or(0) as u32;
+        Ok(TableStatus { capacity, memory_bytes, bytes_per_entry, sweep: pass.map(|pass| sweep(pass, now)) })
+    }
+
+    fn describe_vip(
+        &self,
+        vip: &VipPlan,
+        health: &BTreeMap<Ipv4Addr, Health>,
+        pass: Option<&Pass>,
+        now: u64,
+    ) -> Vip {
         let mine = |backend: &&BackendPlan| backend.vip == vip.id.id;
         Vip {
             id: vip.id.id,
@@ -65,17 +82,24 @@ impl Daemon {
             mac: vip.mac.to_string(),
             mode: word(&vip.mode),
             selection: word(&vip.selection),
+            connections: pass.map(|pass| pass.open_by_vip.get(&vip.id.id).copied().unwrap_or(0)),
             backends: self
                 .plan
                 .backends
                 .values()
                 .filter(mine)
-                .map(|backend| self.describe_backend(backend, health.get(&backend.key.address), now))
+                .map(|backend| self.describe_backend(backend, health.get(&backend.key.address), pass, now))
                 .collect(),
         }
     }
 
-    fn describe_backend(&self, backend: &BackendPlan, health: Option<&Health>, now: u64) -> Backend {
+    fn describe_backend(
+        &self,
+        backend: &BackendPlan,
+        health: Option<&Health>,
+        pass: Option<&Pass>,
+        now: u64,
+    ) -> Backend {
         let reason =
             health.and_then(|h| h.reason).map_or_else(|| "not probed yet".to_owned(), |r| r.to_string());
         let slot = backend.neighbour.and_then(|n| u16::try_from(n.interface).ok());
@@ -90,6 +114,7 @@ impl Daemon {
             downs: health.map_or(0, |h| h.counters.flaps),
             mac: backend.neighbour.map(|n| n.mac.to_string()),
             interface: slot.and_then(|slot| self.placed.port(slot)).map(|port| port.name.clone()),
+            connections: pass.map(|pass| pass.open_by_backend.get(&backend.id.id).copied().unwrap_or(0)),
         }
     }
 
@@ -105,7 +130,7 @@ impl Daemon {
         for place in self.placed.backends.iter().filter(|place| place.port.is_none()) {
             warnings.push(format!("backend {} was on no host when lb started", place.ip));
         }
-        let capacity = self.dataplane.table_capacity()?;
+        let (_, capacity) = ConnTable::open(&self.pins)?.memory()?;
         if capacity != self.config.connections.table_size {
             warnings.push(format!(
                 "the connection table holds {capacity} entries, not the configured {}: it was adopted from an earlier \
@@ -144,6 +169,26 @@ impl Daemon {
             vips,
             backends,
         })
+    }
+}
+
+fn sweep(pass: &Pass, now: u64) -> SweepStatus {
+    let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
+    let count = |state: u8| pass.states.get(usize::from(state)).copied().unwrap_or(0);
+    SweepStatus {
+        age_ms: ms(pass.ended_ns, now),
+        took_ms: ms(pass.started_ns, pass.ended_ns),
+        cpu_us: pass.cpu_ns / 1000,
+        entries: pass.entries,
+        removed: pass.removed,
+        live: pass.live(),
+        states: StateCounts {
+            syn: count(state::SYN),
+            established: count(state::ESTABLISHED),
+            closing: count(state::CLOSING),
+            closed: count(state::CLOSED),
+            udp: count(state::UDP),
+        },
     }
 }
 
@@ -186,7 +231,7 @@ pub fn connections(pins: &Pins, plan: &Plan, settings: &Settings, filter: &Filte
     let now = ticks_from_ns(sys::clock_coarse());
     let entry = ConnEntry::default();
     let mut found = Connections { total: 0, connections: Vec::new() };
-    for_each_connection(pins, |key, value| {
+    ConnTable::open(pins)?.for_each(|key, value| {
         let (Some(vip), Some(backend)) = (plan.vips.get(&key.vip()), plan.backends.get(&value.backend))
         else {
             return;
@@ -194,7 +239,7 @@ pub fn connections(pins: &Pins, plan: &Plan, settings: &Settings, filter: &Filte
         let address = IpAddr::from(backend.key.address);
         let wanted = filter.vip.as_ref().is_none_or(|name| *name == vip.name)
             && filter.backend.is_none_or(|wanted| wanted == address);
-        entry.set(&value);
+        entry.set(value);
         if !wanted || !is_live(&entry, now, settings) {
             return;
         }

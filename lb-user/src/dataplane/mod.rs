@@ -4,27 +4,32 @@
 //! ```text
 //! <pin dir>/v<schema>/maps/<MAP NAME>
 //! <pin dir>/v<schema>/links/<balance|pass>-<namespace inode>-<ifindex>
+//! <pin dir>/v<schema>/programs/<PROGRAM NAME>
 //! ```
 //! A new daemon adopts the maps, loads its own program on them, and puts it into the pinned links in one
 //! atomic step each: no packet is lost and no connection forgotten.
 
+mod conns;
+mod describe;
 mod links;
 mod pins;
 mod pod;
+mod sweep;
 mod tables;
 
 use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use aya::maps::MapInfo;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use lb_core::table::SCHEMA_VERSION;
 
+pub use conns::ConnTable;
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
 pub use pins::Pins;
-pub use tables::{Counters, for_each_connection};
+pub use sweep::{Pass, Sweep};
+pub use tables::Counters;
 
 /// The maps of the object, all pinned.
 pub const MAPS: [&str; 17] = [
@@ -46,10 +51,6 @@ pub const MAPS: [&str; 17] = [
     "VIP_TRAFFIC",
     "BACKEND_TRAFFIC",
 ];
-
-/// Kernel memory of an entry of the connection table: 64 bytes of the LRU hash, key and value (measured on
-/// Linux 6.18 as the growth of locked memory over the number of entries).
-pub const BYTES_PER_CONNECTION: u32 = 112;
 
 /// Reads the packet log; to be flushed when its descriptor is readable.
 pub type PacketLog = aya_log::EbpfLogger<&'static dyn log::Log>;
@@ -111,13 +112,6 @@ impl DataPlane {
     /// Whether the maps are those of an earlier daemon.
     pub fn adopted(&self) -> bool {
         self.adopted
-    }
-
-    /// Entries that the connection table holds at most.
-    pub fn table_capacity(&self) -> Result<u32> {
-        let info =
-            MapInfo::from_pin(self.pins.map("CONNS")).context("cannot read the connection table's size")?;
-        Ok(info.max_entries())
     }
 
     /// The reader of the packet log, for an object that writes one.

@@ -36,6 +36,15 @@ impl Pins {
         self.version().join("links")
     }
 
+    fn programs(&self) -> PathBuf {
+        self.version().join("programs")
+    }
+
+    /// The pin of the program that the links run.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+
     /// A map's pin.
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
@@ -44,7 +53,8 @@ impl Pins {
     /// Makes the folders.
     pub fn create(&self) -> io::Result<()> {
         fs::create_dir_all(self.maps())?;
-        fs::create_dir_all(self.links())
+        fs::create_dir_all(self.links())?;
+        fs::create_dir_all(self.programs())
     }
 
     /// Takes these pins for one process: until the returned file is dropped, or its process ends, whatever way
@@ -79,9 +89,9 @@ impl Pins {
         list(&self.links())
     }
 
-    /// Unpins every map; the kernel frees those that no program holds.
+    /// Unpins every map and program; the kernel frees those that no link holds.
     pub fn remove_maps(&self) -> io::Result<()> {
-        for path in list(&self.maps())? {
+        for path in list(&self.programs())?.into_iter().chain(list(&self.maps())?) {
             fs::remove_file(path)?;
         }
         Ok(())
@@ -89,7 +99,7 @@ impl Pins {
 
     /// Removes the folders that are empty.
     pub fn remove_empty(&self) {
-        for folder in [self.maps(), self.links(), self.version(), self.root.clone()] {
+        for folder in [self.maps(), self.links(), self.programs(), self.version(), self.root.clone()] {
             // One that is not empty stays, which is what is wanted.
             fs::remove_dir(folder).ok();
         }

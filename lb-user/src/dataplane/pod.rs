@@ -6,6 +6,8 @@ use lb_core::table::{
     Settings, TrafficCounter, VipRecord,
 };
 
+use crate::io::bpf::Plain;
+
 /// A table type as aya wants it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,8 @@ macro_rules! pod {
             // SAFETY: repr(C) over integers and integer arrays; the size asserts beside its definition leave
             // no room for padding, and every bit pattern is valid.
             unsafe impl Pod for Raw<$t> {}
+            // SAFETY: as above.
+            unsafe impl Plain for $t {}
         )+
     };
 }

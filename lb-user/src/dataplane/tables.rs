@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::xdp::DevMap;
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray};
 use lb_core::reason::Reason;
 use lb_core::table::{
-    BackendRecord, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey, ServiceRecord,
-    Settings, TrafficCounter, VipRecord, port_flag,
+    BackendRecord, GlobalCounter, PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings,
+    TrafficCounter, VipRecord, port_flag,
 };
 
+use super::DataPlane;
 use super::pod::Raw;
-use super::{DataPlane, Pins};
 
 /// The counters that are not of one VIP or backend, summed over all processors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -221,23 +221,6 @@ fn sum_traffic(map: &PerCpuArray<&MapData, Raw<TrafficCounter>>, id: u16) -> Res
         sum.last_alive = sum.last_alive.max(cpu.last_alive);
     }
     Ok(sum)
-}
-
-/// Visits every entry of the pinned connection table. Takes a second for a million entries: not for the
-/// daemon's own thread.
-pub fn for_each_connection(pins: &Pins, mut visit: impl FnMut(ConnKey, ConnValue)) -> Result<()> {
-    let data = MapData::from_pin(pins.map("CONNS")).context("cannot open the connection table")?;
-    let map = Map::LruHashMap(data);
-    let map: HashMap<&MapData, Raw<ConnKey>, Raw<ConnValue>> = (&map).try_into().context("map CONNS")?;
-    for entry in map.iter() {
-        match entry {
-            Ok((key, value)) => visit(key.0, value.0),
-            // Evicted while we walked.
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("cannot read the connection table"),
-        }
-    }
-    Ok(())
 }
 
 /// Makes a hash map hold exactly `wanted`: new and changed entries first, then those that went.

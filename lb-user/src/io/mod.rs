@@ -7,6 +7,7 @@
 //! | [`link`] | what is known about an interface; which qdiscs shape |
 //! | [`netlink`] | links, addresses, neighbours, qdiscs and link events (rtnetlink) |
 //! | [`ethtool`] | checksum and VLAN offloads (SIOCETHTOOL) |
+//! | [`bpf`] | batches, taking entries out, and memory of BPF maps (bpf(2)) |
 //! | [`arp`] | the packet socket of the ARP prober |
 //! | [`ovs`] | which bridges Open vSwitch has (ovs-vsctl) |
 //! | [`facts`] | all of this looked at once, for the next two |
@@ -15,6 +16,7 @@
 //! | [`discovery`] | which ports, hosts and backends there are: a pure function |
 
 pub mod arp;
+pub mod bpf;
 pub mod discovery;
 pub mod doctor;
 pub mod ethtool;

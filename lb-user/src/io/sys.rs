@@ -30,11 +30,16 @@ pub fn clock_realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
+/// Processor time that the calling thread has used, in nanoseconds.
+pub fn clock_thread() -> u64 {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 fn clock(id: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: clock_gettime writes one timespec to the pointer, which is valid for writing.
     let result = unsafe { libc::clock_gettime(id, &raw mut time) };
-    // It fails for unknown clocks only, and these three are older than any kernel that runs XDP.
+    // It fails for unknown clocks only, and these are older than any kernel that runs XDP.
     if result == 0 { nanoseconds(time) } else { 0 }
 }
 

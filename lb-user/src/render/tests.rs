@@ -17,6 +17,7 @@ pub(crate) fn a_status() -> Status {
         downs: 0,
         mac: None,
         interface: Some("s1-eth1".into()),
+        connections: Some(40 + u64::from(id)),
     };
     Status {
         version: "0.1.0".into(),
@@ -46,9 +47,24 @@ pub(crate) fn a_status() -> Status {
             mac: "0a:00:0a:00:01:01".into(),
             mode: "nat".into(),
             selection: "random".into(),
+            connections: Some(83),
             backends: vec![backend(1, 1, "up", "probe answered"), backend(2, 2, "down", "3 probes lost")],
         }],
-        connections: TableStatus { capacity: 65_536, bytes_per_entry: 128 },
+        connections: TableStatus {
+            capacity: 65_536,
+            memory_bytes: 8 << 20,
+            bytes_per_entry: 128,
+            sweep: Some(SweepStatus {
+                age_ms: 300,
+                took_ms: 1000,
+                cpu_us: 6_543,
+                entries: 100,
+                removed: 10,
+                live: 90,
+                states: StateCounts { syn: 3, established: 80, closing: 4, closed: 2, udp: 1 },
+            }),
+        },
+        pins: PinnedObjects::default(),
         warnings: vec!["s1-eth1 is shaped".into()],
     }
 }
@@ -58,7 +74,9 @@ fn a_status_as_people_see_it() {
     let expected = "\
 lb 0.1.0, process 42, up 1 h 02 min, native mode, adopted from an earlier daemon
 placement: inline
-connection table: 65536 entries, 8 MiB at most
+connection table: 90 of 65536 entries of 128 bytes, 8 MiB
+connections: 80 established, 3 opening, 4 closing, 2 reset, 1 udp; 10 timed out and removed
+sweep: 300 ms ago, took 1 s and 0.65 % of a core
 probes from: 02:00:00:00:00:01
 
 INTERFACE  NAMESPACE  SWITCH  HOST  XDP     PEER     FORWARD  WHY
@@ -67,9 +85,9 @@ s1-eth1    -          s1      h1    native  h1-eth0  pass     shaped by htb
 VIP  ADDRESS   PORT  PROTOCOL  MAC                MODE  SELECTION  BACKENDS UP
 web  10.0.1.1  all   tcp       0a:00:0a:00:01:01  nat   random     1 of 2
 
-VIP  BACKEND   STATE  SINCE       WEIGHT  DOWNS  MAC  INTERFACE  REASON
-web  10.0.0.1  up     1 min 01 s       1      0  -    s1-eth1    probe answered
-web  10.0.0.2  down   1 min 01 s       1      0  -    s1-eth1    3 probes lost
+VIP  BACKEND   STATE  SINCE       WEIGHT  CONNECTIONS  DOWNS  MAC  INTERFACE  REASON
+web  10.0.0.1  up     1 min 01 s       1           41      0  -    s1-eth1    probe answered
+web  10.0.0.2  down   1 min 01 s       1           42      0  -    s1-eth1    3 probes lost
 
 warning: s1-eth1 is shaped
 ";

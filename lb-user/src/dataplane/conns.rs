@@ -1,0 +1,103 @@
+//! The pinned connection table, read in batches.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use aya::maps::MapData;
+use lb_core::table::{ConnKey, ConnValue};
+
+use super::Pins;
+use crate::io::bpf::{self, BatchRead, Position};
+
+/// Entries that are read by one call: about a millisecond's work.
+const BATCH: usize = 4096;
+
+/// The connection table, by its pin: any process that may see the pin can read it.
+#[derive(Debug)]
+pub struct ConnTable {
+    map: MapData,
+    keys: Vec<ConnKey>,
+    values: Vec<ConnValue>,
+}
+
+impl ConnTable {
+    /// Opens the table.
+    ///
+    /// # Errors
+    /// There is no such pin, or no right to open it.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let map = MapData::from_pin(pins.map("CONNS")).context("cannot open the connection table")?;
+        Ok(Self { map, keys: vec![bpf::zeroed(); BATCH], values: vec![bpf::zeroed(); BATCH] })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
+    }
+
+    /// Reads the next entries from `from` on and hands them to `visit`; where to go on, `None` at the end.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read(
+        &mut self,
+        from: Position,
+        mut visit: impl FnMut(&ConnKey, &ConnValue),
+    ) -> Result<Option<Position>> {
+        let BatchRead { count, next } =
+            bpf::lookup_batch(self.map.fd().as_fd(), from, &mut self.keys, &mut self.values)
+                .context("cannot read the connection table")?;
+        for (key, value) in self.keys.iter().zip(&self.values).take(count) {
+            visit(key, value);
+        }
+        Ok(next)
+    }
+
+    /// Visits every entry. Takes a third of a second for a million: not for the daemon's own thread.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn for_each(&mut self, mut visit: impl FnMut(&ConnKey, &ConnValue)) -> Result<()> {
+        let mut next = Some(Position::default());
+        while let Some(position) = next {
+            next = self.read(position, &mut visit)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an entry if `is_dead` still says so of what it holds when it goes: one that a packet brought to life
+    /// meanwhile is put back. Whether it was removed.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_if(&self, key: &ConnKey, is_dead: impl Fn(&ConnValue) -> bool) -> Result<bool> {
+        let taken: Option<ConnValue> =
+            bpf::take(self.fd(), key).context("cannot remove a connection that timed out")?;
+        match taken {
+            None => Ok(false),
+            Some(value) if is_dead(&value) => Ok(true),
+            // A packet of the few microseconds between may have made its own: that one stays.
+            Some(value) => {
+                bpf::insert_new(self.fd(), key, &value).context("cannot put a connection back")?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Writes entries as they are, for those that fill the table themselves: migration and tests.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write(&self, keys: &[ConnKey], values: &[ConnValue]) -> Result<()> {
+        bpf::update_batch(self.fd(), keys, values).context("cannot write connections")
+    }
+
+    /// Kernel memory of the whole table in bytes, and the entries it has room for.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn memory(&self) -> Result<(u64, u32)> {
+        let bytes = bpf::memory(self.fd()).context("cannot read the connection table's memory")?;
+        let entries = self.map.info().context("cannot read the connection table's size")?.max_entries();
+        Ok((bytes, entries))
+    }
+}

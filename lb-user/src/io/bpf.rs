@@ -1,0 +1,207 @@
+//! The few commands of bpf(2) that aya does not wrap: reading a map in batches, taking an entry out, and what the
+//! kernel says a map or program costs.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+// Numbers of `enum bpf_cmd` (linux/bpf.h).
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+
+/// Types whose values are plain bytes for the kernel: it reads them out of memory and writes them there.
+///
+/// # Safety
+/// Every bit pattern must be a valid value, and the type must have no padding.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+
+/// A value of zeros.
+pub fn zeroed<T: Plain>() -> T {
+    // SAFETY: every bit pattern is valid, by the trait's contract.
+    unsafe { std::mem::zeroed() }
+}
+
+/// `struct { … } batch` of `union bpf_attr`.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// The anonymous struct of `BPF_MAP_*_ELEM` in `union bpf_attr`.
+#[repr(C)]
+struct ElemAttr {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Where a reading in batches has come to. For hash maps this is a bucket, so entries that come and go while the map
+/// is read neither end the reading nor are others read twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position(Option<u32>);
+
+/// What one call read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRead {
+    /// Entries that were written to the front of the buffers.
+    pub count: usize,
+    /// Where to go on; `None` at the end of the map.
+    pub next: Option<Position>,
+}
+
+/// Reads entries from `from` on into `keys` and `values`, which are of one length (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+/// Does not count as a use of the entries in an LRU map.
+///
+/// # Errors
+/// The kernel's; `ENOSPC` if a single bucket holds more than fits.
+pub fn lookup_batch<K: Plain, V: Plain>(
+    map: BorrowedFd<'_>,
+    from: Position,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<BatchRead> {
+    let mut next = 0u32;
+    let given = from.0.unwrap_or(0);
+    let mut attr = BatchAttr {
+        in_batch: if from.0.is_some() { (&raw const given) as u64 } else { 0 },
+        out_batch: (&raw mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX),
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    let room = attr.count as usize;
+    // SAFETY: the kernel writes at most `count` keys and values into the two slices, which are that long and of types
+    // that any bytes are valid for (the caller's map has entries of these sizes); both positions are live words.
+    let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+    let count = (attr.count as usize).min(room);
+    match result {
+        Ok(()) => Ok(BatchRead { count, next: Some(Position(Some(next))) }),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(BatchRead { count, next: None }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes entries, whether they are there or not (`BPF_MAP_UPDATE_BATCH`, Linux 5.6).
+///
+/// # Errors
+/// The kernel's; some entries may have been written then.
+pub fn update_batch<K: Plain, V: Plain>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    let mut attr = BatchAttr {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX),
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads `count` keys and values from the two slices, which are at least that long and without
+    // padding, and writes to the attributes alone.
+    unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attr) }
+}
+
+/// Takes an entry out and returns what it held at that moment (`BPF_MAP_LOOKUP_AND_DELETE_ELEM`, hash maps from
+/// Linux 5.14 on); `None` if there was none.
+///
+/// # Errors
+/// The kernel's.
+pub fn take<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value: V = zeroed();
+    let mut attr = ElemAttr {
+        map_fd: map.as_raw_fd() as u32,
+        reserved: 0,
+        key: (key as *const K) as u64,
+        value: (&raw mut value) as u64,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads one key and writes one value, both live, of the sizes of the caller's map, and of types
+    // that any bytes are valid for.
+    match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes an entry where there is none under this key; false if there is one.
+///
+/// # Errors
+/// The kernel's.
+pub fn insert_new<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<bool> {
+    const BPF_NOEXIST: u64 = 1;
+    let mut attr = ElemAttr {
+        map_fd: map.as_raw_fd() as u32,
+        reserved: 0,
+        key: (key as *const K) as u64,
+        value: (value as *const V) as u64,
+        flags: BPF_NOEXIST,
+    };
+    // SAFETY: the kernel reads one key and one value, both live, of the sizes of the caller's map and without padding.
+    match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) } {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// The addresses in `attr` must be valid for what `command` does with them.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
+    // SAFETY: the attributes are a live struct of the size that is given; the rest is the caller's promise.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, (attr as *mut T).cast::<u8>(), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Memory that the kernel holds for a map or a program, in bytes, as `/proc/self/fdinfo` tells it (`memlock`). Exact
+/// for hash maps from Linux 6.4 on, an estimate without the kernel's own part before.
+///
+/// # Errors
+/// The file cannot be read or has no such line.
+pub fn memory(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
+    let text = fs::read_to_string(&path)?;
+    memlock(&text).ok_or_else(|| io::Error::other(format!("{path} has no line memlock")))
+}
+
+fn memlock(fdinfo: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_fdinfo() {
+        let text = "pos:\t0\nflags:\t02000002\nmap_type:\t9\nmemlock:\t122683392\nmap_id:\t4\n";
+        assert_eq!(memlock(text), Some(122_683_392));
+        assert_eq!(memlock("pos:\t0\n"), None);
+    }
+
+    #[test]
+    fn attributes_have_the_kernels_layout() {
+        assert_eq!((size_of::<BatchAttr>(), size_of::<ElemAttr>()), (56, 32));
+        assert_eq!(std::mem::offset_of!(BatchAttr, map_fd), 36);
+    }
+}
