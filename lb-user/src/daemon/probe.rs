@@ -10,16 +10,17 @@ use lb_core::host::health::{Destination, Event, Neighbour};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::io::arp::{ArpError, ArpSocket, Received};
 use crate::io::mac::Mac;
+use crate::io::packet::{PacketError, PacketSocket, Received};
 use crate::io::sys;
+use crate::io::{arp, filter};
 
 use super::place::Placed;
 
 /// How long to wait before reading a socket again that said an error.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// An ARP packet that came in by a port.
+/// A frame that came in by a port.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     slot: u16,
@@ -29,7 +30,7 @@ pub struct Arrival {
 impl Arrival {
     /// What it means to the prober: the sender is there.
     pub fn event(&self) -> Option<Event> {
-        let packet = &self.received.packet;
+        let packet = arp::parse(&self.received.frame)?;
         if packet.sender_ip.is_unspecified() {
             return None;
         }
@@ -41,7 +42,7 @@ impl Arrival {
 /// The sockets, and what their readers hand in.
 #[derive(Default)]
 pub struct Probes {
-    sockets: Vec<(u16, Arc<ArpSocket>)>,
+    sockets: Vec<(u16, Arc<PacketSocket>)>,
     arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -60,8 +61,9 @@ impl Probes {
         let (sender, arrivals) = mpsc::unbounded_channel();
         let mut probes = Self::default();
         probes.arrivals = Some(arrivals);
+        let filter = filter::program(&[]);
         for port in &placed.ports {
-            let socket = ArpSocket::open(&port.ns, port.ifindex)
+            let socket = PacketSocket::open(&port.ns, port.ifindex, &filter)
                 .with_context(|| format!("cannot probe through {}", port.name))?;
             let socket = Arc::new(socket);
             probes.readers.push(tokio::spawn(read(port.slot, Arc::clone(&socket), sender.clone())));
@@ -101,10 +103,12 @@ impl Probes {
         let sent = match to {
             Destination::Unicast(neighbour) => {
                 let socket = self.sockets.iter().find(|(slot, _)| u32::from(*slot) == neighbour.interface);
-                match socket.map(|(_, socket)| socket.send_probe(from, backend, Some(Mac(neighbour.mac.0)))) {
+                match socket
+                    .map(|(_, socket)| socket.send(&arp::build_probe(from, backend, Mac(neighbour.mac.0))))
+                {
                     Some(Ok(())) => true,
                     // Link events tell it for the root namespace; a one-armed host's own interface tells it here.
-                    Some(Err(ArpError::LinkDown(_) | ArpError::LinkGone(_))) => {
+                    Some(Err(PacketError::LinkDown(_) | PacketError::LinkGone(_))) => {
                         events.push(Event::LinkDown { interface: neighbour.interface });
                         false
                     }
@@ -117,8 +121,8 @@ impl Probes {
             }
             // Everybody is asked, not only until the first one was.
             Destination::Broadcast => {
-                let left = |(_, socket): &&(u16, Arc<ArpSocket>)| {
-                    let result = socket.send_probe(from, backend, None);
+                let left = |(_, socket): &&(u16, Arc<PacketSocket>)| {
+                    let result = socket.send(&arp::build_probe(from, backend, Mac::BROADCAST));
                     result
                         .inspect_err(|error| tracing::debug!("probe for {backend} not sent: {error}"))
                         .is_ok()
@@ -134,7 +138,7 @@ impl Probes {
 
 /// Reads a socket until its interface is gone. The hand-over does not wait, so a packet is either in the
 /// socket or in the channel whenever the daemon looks.
-async fn read(slot: u16, socket: Arc<ArpSocket>, sender: mpsc::UnboundedSender<Arrival>) {
+async fn read(slot: u16, socket: Arc<PacketSocket>, sender: mpsc::UnboundedSender<Arrival>) {
     loop {
         match socket.recv().await {
             Ok(received) => {
@@ -142,7 +146,7 @@ async fn read(slot: u16, socket: Arc<ArpSocket>, sender: mpsc::UnboundedSender<A
                     return;
                 }
             }
-            Err(ArpError::LinkGone(_)) => return,
+            Err(PacketError::LinkGone(_)) => return,
             Err(error) => {
                 tracing::debug!("reading probes: {error}");
                 tokio::time::sleep(AFTER_ERROR).await;

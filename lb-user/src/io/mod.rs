@@ -8,7 +8,9 @@
 //! | [`netlink`] | links, addresses, neighbours, qdiscs and link events (rtnetlink) |
 //! | [`ethtool`] | checksum and VLAN offloads (SIOCETHTOOL) |
 //! | [`bpf`] | batches, taking entries out, and memory of BPF maps (bpf(2)) |
-//! | [`arp`] | the packet socket of the ARP prober |
+//! | [`packet`] | packet sockets: whole frames with the kernel's time of them |
+//! | [`filter`] | what the prober's packet sockets let through |
+//! | [`arp`], [`ndp`] | the messages of the prober's questions after neighbours |
 //! | [`ovs`] | which bridges Open vSwitch has (ovs-vsctl) |
 //! | [`facts`] | all of this looked at once, for the next two |
 //! | [`sys`] | clocks, privileges, bpffs, lock file |
@@ -21,10 +23,13 @@ pub mod discovery;
 pub mod doctor;
 pub mod ethtool;
 pub mod facts;
+pub mod filter;
 pub mod link;
 pub mod mac;
 pub mod mininet;
+pub mod ndp;
 pub mod netlink;
 pub mod netns;
 pub mod ovs;
+pub mod packet;
 pub mod sys;

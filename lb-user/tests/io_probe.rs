@@ -1,4 +1,4 @@
-//! The prober's socket against real hosts: on the switch's side of a veth, and inside a host's namespace.
+//! The prober's sockets against real hosts: on the switch's side of a veth, and inside a host's namespace.
 
 mod io_bed;
 
@@ -6,22 +6,43 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use io_bed::{Bed, as_root, attach_pass, block_on};
-use lb_user::io::arp::{self, ArpError, ArpOp, ArpPacket, ArpSocket, Received};
+use lb_user::io::arp::{self, ArpOp, ArpPacket};
 use lb_user::io::mac::Mac;
 use lb_user::io::netlink::Netlink;
+use lb_user::io::netns::NetNs;
+use lb_user::io::packet::{PacketError, PacketSocket, Received};
 use lb_user::io::sys::clock_monotonic;
+use lb_user::io::{filter, ndp};
 
 const PROBER: Mac = Mac([2, 0, 0x0a, 77, 0, 0xfe]);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-async fn reply(socket: &ArpSocket) -> Received {
+/// A socket as the prober opens it.
+fn open(ns: &NetNs, ifindex: u32) -> Result<PacketSocket, PacketError> {
+    PacketSocket::open(ns, ifindex, &filter::program(&[]))
+}
+
+fn probe(
+    socket: &PacketSocket,
+    source: Mac,
+    target: Ipv4Addr,
+    destination: Option<Mac>,
+) -> Result<(), PacketError> {
+    socket.send(&arp::build_probe(source, target, destination.unwrap_or(Mac::BROADCAST)))
+}
+
+async fn frame(socket: &PacketSocket) -> Received {
     tokio::time::timeout(Duration::from_secs(2), socket.recv())
         .await
         .expect("a reply within 2 s")
         .expect("reply")
 }
 
-async fn silence(socket: &ArpSocket) {
+async fn reply(socket: &PacketSocket) -> ArpPacket {
+    arp::parse(&frame(socket).await.frame).expect("ARP")
+}
+
+async fn silence(socket: &PacketSocket) {
     let heard = tokio::time::timeout(Duration::from_millis(200), socket.recv()).await;
     assert!(heard.is_err(), "heard {heard:?}");
 }
@@ -36,13 +57,13 @@ fn a_host_answers_on_the_switchs_side_of_its_veth() {
         let (port, host) = (bed.switch.link("sw1").await, bed.host.link("h-eth0").await);
         let mac = host.mac.expect("a MAC");
         let _program = attach_pass(&bed.switch.ns, port.ifindex);
-        let socket = ArpSocket::open(&bed.switch.ns, port.ifindex).expect("socket");
+        let socket = open(&bed.switch.ns, port.ifindex).expect("socket");
         assert_eq!(socket.ifindex(), port.ifindex);
         // To everybody first, then to the host alone.
         for destination in [None, Some(mac)] {
             let sent_ns = clock_monotonic();
-            socket.send_probe(PROBER, HOST, destination).expect("send");
-            let received = reply(&socket).await;
+            probe(&socket, PROBER, HOST, destination).expect("send");
+            let received = frame(&socket).await;
             let now_ns = clock_monotonic();
             let want = ArpPacket {
                 op: ArpOp::Reply,
@@ -51,10 +72,10 @@ fn a_host_answers_on_the_switchs_side_of_its_veth() {
                 target_mac: PROBER,
                 target_ip: Ipv4Addr::UNSPECIFIED,
             };
-            assert_eq!((received.packet, received.frame_source), (want, mac));
+            assert_eq!((arp::parse(&received.frame), &received.frame[6..12]), (Some(want), &mac.0[..]));
             assert!((sent_ns..=now_ns).contains(&received.at_ns), "{sent_ns} {received:?} {now_ns}");
         }
-        socket.send_probe(PROBER, Ipv4Addr::new(10, 77, 0, 99), None).expect("send");
+        probe(&socket, PROBER, Ipv4Addr::new(10, 77, 0, 99), None).expect("send");
         silence(&socket).await;
         // RFC 5227: a probe leaves no trace with those who hear it.
         let table = Netlink::open(&bed.host.ns).expect("netlink").neighbours().await.expect("neighbours");
@@ -73,9 +94,9 @@ fn a_host_answers_behind_a_port_that_a_switch_in_the_kernel_holds() {
     bed.switch.ip("link set br0 up");
     bed.switch.ip("link set sw1 master br0");
     block_on(async {
-        let socket = ArpSocket::open(&bed.switch.ns, bed.switch.link("sw1").await.ifindex).expect("socket");
-        socket.send_probe(PROBER, HOST, None).expect("send");
-        assert_eq!(reply(&socket).await.packet.sender_ip, HOST);
+        let socket = open(&bed.switch.ns, bed.switch.link("sw1").await.ifindex).expect("socket");
+        probe(&socket, PROBER, HOST, None).expect("send");
+        assert_eq!(reply(&socket).await.sender_ip, HOST);
         assert_eq!(socket.next_queued(), None, "once");
     });
 }
@@ -89,10 +110,10 @@ fn it_works_from_inside_a_hosts_namespace() {
     bed.switch.ip("addr add 10.77.0.2/24 dev sw1");
     block_on(async {
         let nic = bed.host.link("h-eth0").await;
-        let socket = ArpSocket::open(&bed.host.ns, nic.ifindex).expect("socket");
-        socket.send_probe(nic.mac.expect("a MAC"), Ipv4Addr::new(10, 77, 0, 2), None).expect("send");
+        let socket = open(&bed.host.ns, nic.ifindex).expect("socket");
+        probe(&socket, nic.mac.expect("a MAC"), Ipv4Addr::new(10, 77, 0, 2), None).expect("send");
         let received = reply(&socket).await;
-        assert_eq!(Some(received.packet.sender_mac), bed.switch.link("sw1").await.mac);
+        assert_eq!(Some(received.sender_mac), bed.switch.link("sw1").await.mac);
     });
 }
 
@@ -104,13 +125,13 @@ fn the_receive_time_is_the_kernels() {
     let bed = Bed::new();
     block_on(async {
         let port = bed.switch.link("sw1").await;
-        let socket = ArpSocket::open(&bed.switch.ns, port.ifindex).expect("socket");
+        let socket = open(&bed.switch.ns, port.ifindex).expect("socket");
         // The queue is seen empty, then this thread is late by 300 ms, as a busy daemon would be.
         silence(&socket).await;
         let sent_ns = clock_monotonic();
-        socket.send_probe(PROBER, HOST, None).expect("send");
+        probe(&socket, PROBER, HOST, None).expect("send");
         std::thread::sleep(Duration::from_millis(300));
-        let received = reply(&socket).await;
+        let received = frame(&socket).await;
         let rtt_ms = received.at_ns.saturating_sub(sent_ns) / 1_000_000;
         assert!(received.at_ns >= sent_ns && rtt_ms < 150, "{rtt_ms} ms");
     });
@@ -124,14 +145,16 @@ fn what_is_queued_is_found_before_the_runtime_notices() {
     let bed = Bed::new();
     block_on(async {
         let port = bed.switch.link("sw1").await;
-        let socket = ArpSocket::open(&bed.switch.ns, port.ifindex).expect("socket");
+        let socket = open(&bed.switch.ns, port.ifindex).expect("socket");
         assert_eq!(socket.next_queued(), None);
         for _ in 0..2 {
-            socket.send_probe(PROBER, HOST, None).expect("send");
+            probe(&socket, PROBER, HOST, None).expect("send");
         }
         // The runtime does not run meanwhile.
         std::thread::sleep(Duration::from_millis(100));
-        let ips = std::array::from_fn(|_| socket.next_queued().map(|received| received.packet.sender_ip));
+        let ips = std::array::from_fn(|_| {
+            socket.next_queued().and_then(|got| arp::parse(&got.frame)).map(|got| got.sender_ip)
+        });
         assert_eq!(ips, [Some(HOST), Some(HOST), None]);
     });
 }
@@ -144,10 +167,10 @@ fn announcements_are_heard_and_requests_are_not() {
     let bed = Bed::new();
     block_on(async {
         let (port, host) = (bed.switch.link("sw1").await, bed.host.link("h-eth0").await);
-        let socket = ArpSocket::open(&bed.switch.ns, port.ifindex).expect("socket");
-        let speaker = ArpSocket::open(&bed.host.ns, host.ifindex).expect("socket");
+        let socket = open(&bed.switch.ns, port.ifindex).expect("socket");
+        let speaker = open(&bed.host.ns, host.ifindex).expect("socket");
         let mac = host.mac.expect("a MAC");
-        speaker.send_probe(mac, Ipv4Addr::new(10, 77, 0, 5), None).expect("send");
+        probe(&speaker, mac, Ipv4Addr::new(10, 77, 0, 5), None).expect("send");
         silence(&socket).await;
         let announcement = ArpPacket {
             op: ArpOp::Request,
@@ -157,7 +180,7 @@ fn announcements_are_heard_and_requests_are_not() {
             target_ip: HOST,
         };
         speaker.send(&arp::build(Mac::BROADCAST, mac, &announcement)).expect("send");
-        assert_eq!(reply(&socket).await.packet, announcement);
+        assert_eq!(reply(&socket).await, announcement);
     });
 }
 
@@ -169,25 +192,55 @@ fn a_link_that_is_down_or_gone_is_told_apart() {
     let bed = Bed::new();
     block_on(async {
         let port = bed.switch.link("sw1").await;
-        let socket = ArpSocket::open(&bed.switch.ns, port.ifindex).expect("socket");
+        let socket = open(&bed.switch.ns, port.ifindex).expect("socket");
         bed.switch.ip("link set sw1 down");
         let error = tokio::time::timeout(Duration::from_secs(2), socket.recv()).await.expect("an error");
-        assert!(matches!(error, Err(ArpError::LinkDown(index)) if index == port.ifindex), "{error:?}");
-        let error = socket.send_probe(PROBER, HOST, None);
-        assert!(matches!(error, Err(ArpError::LinkDown(_))), "{error:?}");
+        assert!(matches!(error, Err(PacketError::LinkDown(index)) if index == port.ifindex), "{error:?}");
+        let error = probe(&socket, PROBER, HOST, None);
+        assert!(matches!(error, Err(PacketError::LinkDown(_))), "{error:?}");
 
         bed.switch.ip("link set sw1 up");
         wait_for_carrier(&bed).await;
-        socket.send_probe(PROBER, HOST, None).expect("up again");
-        assert_eq!(reply(&socket).await.packet.sender_ip, HOST, "the same socket works again");
+        probe(&socket, PROBER, HOST, None).expect("up again");
+        assert_eq!(reply(&socket).await.sender_ip, HOST, "the same socket works again");
 
         bed.switch.ip("link del sw1");
         let error = tokio::time::timeout(Duration::from_secs(2), socket.recv()).await.expect("an error");
-        assert!(matches!(error, Err(ArpError::LinkDown(_))), "{error:?}");
-        let error = socket.send_probe(PROBER, HOST, None);
-        assert!(matches!(error, Err(ArpError::LinkGone(index)) if index == port.ifindex), "{error:?}");
-        let error = ArpSocket::open(&bed.switch.ns, port.ifindex).expect_err("no interface");
-        assert!(matches!(error, ArpError::LinkGone(_)), "{error}");
+        assert!(matches!(error, Err(PacketError::LinkDown(_))), "{error:?}");
+        let error = probe(&socket, PROBER, HOST, None);
+        assert!(matches!(error, Err(PacketError::LinkGone(index)) if index == port.ifindex), "{error:?}");
+        let error = open(&bed.switch.ns, port.ifindex).expect_err("no interface");
+        assert!(matches!(error, PacketError::LinkGone(_)), "{error}");
+    });
+}
+
+#[test]
+fn a_host_advertises_its_ipv6_address_to_a_probe() {
+    if !as_root("a_host_advertises_its_ipv6_address_to_a_probe") {
+        return;
+    }
+    let bed = Bed::new();
+    bed.host.ip("addr add fd77::1/64 dev h-eth0 nodad");
+    let target = "fd77::1".parse().expect("an address");
+    block_on(async {
+        let (port, host) = (bed.switch.link("sw1").await, bed.host.link("h-eth0").await);
+        let _program = attach_pass(&bed.switch.ns, port.ifindex);
+        let socket = open(&bed.switch.ns, port.ifindex).expect("socket");
+        // To its group first, then to the host alone.
+        for destination in [None, host.mac] {
+            socket.send(&ndp::build_probe(PROBER, target, destination)).expect("send");
+            // The host's own address detection may be heard besides.
+            let answer = loop {
+                let heard = ndp::parse(&frame(&socket).await.frame).expect("a valid message");
+                if heard.target == target {
+                    break heard;
+                }
+            };
+            assert_eq!((answer.kind, answer.mac), (ndp::Kind::Advertisement, host.mac));
+        }
+        // RFC 4862: a probe leaves no trace with those who hear it.
+        let table = Netlink::open(&bed.host.ns).expect("netlink").neighbours().await.expect("neighbours");
+        assert!(table.iter().all(|entry| entry.mac != Some(PROBER)), "{table:?}");
     });
 }
 
