@@ -134,6 +134,7 @@ pub fn open(
         last_seen: now,
         client_next: segment.next,
         backend_next: 0,
+        snat_port: 0,
         reserved: 0,
     }
 }
@@ -205,8 +206,17 @@ pub fn track(entry: &ConnEntry, side: Side, segment: Segment, dsr: bool) {
 mod tests {
     use super::*;
 
+    const NONE: Settings = Settings {
+        schema: 0,
+        suspect_timeout: 0,
+        timeouts: [0; 8],
+        flags: 0,
+        max_new: 0,
+        fragment_timeout: 0,
+        reserved: 0,
+    };
     const SETTINGS: Settings =
-        Settings { schema: 1, suspect_timeout: 10, timeouts: [0, 60, 600, 10, 10, 30, 0, 0] };
+        Settings { suspect_timeout: 10, timeouts: [0, 60, 600, 10, 10, 30, 0, 0], ..NONE };
 
     fn segment(flags: u8, seq: u32, data: u16) -> Segment {
         Segment::new(seq.to_be(), [0x50, flags], 20 + data)

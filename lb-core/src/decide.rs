@@ -154,7 +154,7 @@ fn vip_at<T: Tables>(tables: &T, address: [u8; 4]) -> Option<&VipRecord> {
     if !maybe(tables, 0, address) {
         return None;
     }
-    match tables.vip_id(&ServiceKey::of_address(address)) {
+    match tables.vip_target(&ServiceKey::of_address(address)).vip() {
         0 => None,
         id => tables.vip(id),
     }
@@ -214,7 +214,7 @@ impl<P: Packet> Ipv4Packet<'_, P> {
             TransportKind::Fragment => Reason::VipFragment,
             TransportKind::Malformed => Reason::VipMalformed,
         };
-        match tables.vip_id(&ServiceKey::of_address(self.destination)) {
+        match tables.vip_target(&ServiceKey::of_address(self.destination)).vip() {
             0 => None,
             id if self.is_for(tables.vip(id)?)? => Some(Decision::Drop(refusal, id)),
             _ => Some(Decision::Pass(Reason::AlreadyBalanced)),
@@ -224,8 +224,8 @@ impl<P: Packet> Ipv4Packet<'_, P> {
     /// The VIP that serves the packet's destination, 0 when none does.
     #[inline(always)]
     fn service_of<T: Tables>(&self, tables: &T, ports: Transport) -> u16 {
-        match tables.vip_id(&ServiceKey::new(self.destination, ports.destination, self.ip.proto)) {
-            0 => tables.vip_id(&ServiceKey::new(self.destination, 0, self.ip.proto)),
+        match tables.vip_target(&ServiceKey::new(self.destination, ports.destination, self.ip.proto)).vip() {
+            0 => tables.vip_target(&ServiceKey::new(self.destination, 0, self.ip.proto)).vip(),
             id => id,
         }
     }

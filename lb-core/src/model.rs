@@ -8,7 +8,7 @@ use crate::reason::Reason;
 use crate::table::{
     Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, ConnEntry, ConnKey, ConnValue, GlobalCounter,
     PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, Tables, TestInputs, Ticks, TrafficCounter,
-    VipRecord,
+    VipRecord, VipTarget,
 };
 
 /// All tables of one data plane.
@@ -28,7 +28,7 @@ pub struct Model {
     pub selections: BTreeMap<u16, Box<SelectTable>>,
     /// Ports by slot.
     pub ports: BTreeMap<u16, PortRecord>,
-    vip_ids: BTreeMap<ServiceKey, u16>,
+    vip_targets: BTreeMap<ServiceKey, VipTarget>,
     bitmap: Vec<u64>,
     tickets: RefCell<BTreeMap<u16, u32>>,
     conn_index: RefCell<BTreeMap<ConnKey, usize>>,
@@ -53,9 +53,9 @@ impl Model {
         Self { settings, bitmap: vec![0; BITMAP_WORDS], conn_entries, ..Self::default() }
     }
 
-    /// Lets a VIP serve a key, and marks its address as ours.
-    pub fn serve(&mut self, key: ServiceKey, vip: u16) {
-        self.vip_ids.insert(key, vip);
+    /// Lets a VIP, or a list of port ranges, serve a key, and marks its address as ours.
+    pub fn serve(&mut self, key: ServiceKey, target: VipTarget) {
+        self.vip_targets.insert(key, target);
         self.mark(0, key.address);
     }
 
@@ -129,8 +129,8 @@ impl Tables for Model {
         self.bitmap.get(word as usize).copied().unwrap_or(0)
     }
 
-    fn vip_id(&self, key: &ServiceKey) -> u16 {
-        self.vip_ids.get(key).copied().unwrap_or(0)
+    fn vip_target(&self, key: &ServiceKey) -> VipTarget {
+        self.vip_targets.get(key).copied().unwrap_or_default()
     }
 
     fn vip(&self, id: u16) -> Option<&VipRecord> {

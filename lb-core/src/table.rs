@@ -10,7 +10,7 @@ use core::cell::Cell;
 use crate::reason::Reason;
 
 /// Version of everything in this module. Maps of another version are never adopted.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// VIPs a data plane holds at most; ids run from 1.
 pub const MAX_VIPS: usize = 257;
@@ -24,6 +24,12 @@ pub const BITMAP_BITS: u32 = 1 << 16;
 pub const BITMAP_WORDS: usize = 2 * BITMAP_BITS as usize / 64;
 /// VIPs that may share one backend service.
 pub const SERVICE_VIPS: usize = 4;
+/// Slots of the direct-mapped tables in front of the VIP services and of the backend services; a power of two.
+pub const SERVICE_SLOTS: usize = 4096;
+/// Lists of port ranges a data plane holds at most; numbers run from 1.
+pub const MAX_PORT_LISTS: usize = 256;
+/// Ranges of one list.
+pub const LIST_RANGES: usize = 8;
 /// Slots of the round-robin ring.
 pub const RING_SLOTS: usize = 4096;
 /// Slots of the Maglev table; a prime (Eisenbud et al., NSDI 2016, section 3.4).
@@ -89,7 +95,7 @@ impl Address {
 /// A VIP's or a backend's service: address, port, protocol. Port 0 stands for every port of the protocol,
 /// port 0 with protocol 0 for the address itself.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// The address.
     pub address: Address,
@@ -109,6 +115,209 @@ impl ServiceKey {
     pub const fn of_address(address: Address) -> Self {
         Self::new(address, 0, 0)
     }
+
+    /// The slot of this key in a direct-mapped table of [`SERVICE_SLOTS`].
+    #[inline(always)]
+    pub const fn slot(&self) -> u32 {
+        let folded = self.address.0[0] ^ self.address.0[1] ^ self.service.rotate_left(13);
+        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as u32
+    }
+}
+
+/// What a VIP service key stands for, as it lies in a table.
+///
+/// ```text
+///  63            32 31          16 15           0
+///  +---------------+--------------+--------------+
+///  |       0       |  port list   |    VIP id    |
+///  +---------------+--------------+--------------+
+/// ```
+/// The key of an address and protocol with port 0 may carry the number of a list of port ranges beside the VIP of
+/// every port; the list is tried first.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord)]
+pub struct VipTarget(pub u64);
+
+impl VipTarget {
+    /// A VIP's id (0: none) and the number of a list of port ranges (0: none).
+    pub const fn new(vip: u16, list: u16) -> Self {
+        Self(vip as u64 | (list as u64) << 16)
+    }
+
+    /// The VIP's id; 0 when there is none.
+    #[inline(always)]
+    pub const fn vip(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The number of the list of port ranges; 0 when there is none.
+    #[inline(always)]
+    pub const fn list(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+/// A slot of the direct-mapped table in front of the VIP services: most look-ups end here, without a hash table.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VipSlot {
+    /// The key that owns the slot.
+    pub key: ServiceKey,
+    /// What it stands for.
+    pub target: VipTarget,
+    /// 1 when other keys of this slot are in the hash table; 0 when there is no other.
+    pub more: u64,
+}
+
+/// A slot of the direct-mapped table in front of the backend services.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackendSlot {
+    /// The key that owns the slot.
+    pub key: ServiceKey,
+    /// The VIPs that it answers for.
+    pub record: ServiceRecord,
+    /// 1 when other keys of this slot are in the hash table; 0 when there is no other.
+    pub more: u64,
+}
+
+/// A range of ports of one protocol, and the VIP that serves it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortRange {
+    /// The first port, host byte order.
+    pub first: u16,
+    /// The last port, host byte order; below `first` in an unused place.
+    pub last: u16,
+    /// The VIP's id; 0 ends the list.
+    pub vip: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// The ranges of an address or of an address prefix, tried in order.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortList {
+    /// Filled from the front.
+    pub ranges: [PortRange; LIST_RANGES],
+}
+
+/// Key of the VIP prefixes, as the kernel's longest prefix match wants it. The value is a list's number.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct PrefixKey {
+    /// Bits of the address that count; an IPv4 prefix counts 96 more.
+    pub length: u32,
+    /// The address, as octets in network order.
+    pub address: [u8; 16],
+}
+
+/// Key of the allow and deny lists, as the kernel's longest prefix match wants it. The value is a constant of
+/// [`verdict`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct AclKey {
+    /// 32 for the VIP, and the bits of the address that count; an IPv4 prefix counts 96 more.
+    pub length: u32,
+    /// The VIP's id in network byte order, so that it is compared first.
+    pub vip: [u8; 4],
+    /// The client's address, as octets in network order.
+    pub address: [u8; 16],
+}
+
+/// What a list says of a client.
+pub mod verdict {
+    /// It may open connections.
+    pub const ALLOW: u32 = 1;
+    /// It may not.
+    pub const DENY: u32 = 2;
+}
+
+/// A client of a VIP: key of affinity and of the limits by source.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct ClientKey {
+    /// The client's address.
+    pub client: Address,
+    /// The VIP's id.
+    pub vip: u64,
+}
+
+/// The backend that a client keeps.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AffinityValue {
+    /// The backend's id.
+    pub backend: u16,
+    /// Its record's generation.
+    pub generation: u16,
+    /// When the client last opened a connection.
+    pub last_seen: Ticks,
+}
+
+/// New connections of a client, or of a processor, in the running window.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RateValue {
+    /// The window's number: [`Ticks`] without the last [`RATE_WINDOW_BITS`].
+    pub window: u32,
+    /// Connections opened in it.
+    pub opened: u32,
+}
+
+/// Rates are counted in windows of 2^8 ticks (0.268 s).
+pub const RATE_WINDOW_BITS: u32 = 8;
+
+/// Key of the fragments: what the parts of one packet have in common (RFC 791, section 3.2; RFC 8200, section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// The identification as it stands in the packet, and the protocol number above its 32 bits.
+    pub id: u64,
+}
+
+/// Where the later parts of a fragmented packet go: as its first part did.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FragmentValue {
+    /// The VIP's id.
+    pub vip: u16,
+    /// The backend's id.
+    pub backend: u16,
+    /// The backend record's generation.
+    pub generation: u16,
+    /// The port slot of the client; of packets to the client only.
+    pub client_slot: u16,
+    /// When the first part was seen.
+    pub first_seen: Ticks,
+    /// 1 to the backend, 2 to the client.
+    pub direction: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// The other half of a full NAT connection, found by the backend's reply. Its key is a [`ConnKey`] whose client is the
+/// backend (address and port), whose VIP is 0 and whose VIP port is the port that was lent.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SnatValue {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port, network byte order.
+    pub client_port: u16,
+    /// The port on the VIP's side, network byte order.
+    pub vip_port: u16,
+    /// The VIP's id.
+    pub vip: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
 /// Key of the connection table.
@@ -172,8 +381,10 @@ pub struct ConnValue {
     pub client_next: u32,
     /// The sequence number that the backend's next byte will carry.
     pub backend_next: u32,
+    /// The source port that full NAT lent to this connection, network byte order; else 0.
+    pub snat_port: u16,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 /// An entry of the connection table where it lies: fields are changed in place, by the packets of both
@@ -197,8 +408,10 @@ pub struct ConnEntry {
     pub client_next: Cell<u32>,
     /// See [`ConnValue::backend_next`].
     pub backend_next: Cell<u32>,
+    /// See [`ConnValue::snat_port`].
+    pub snat_port: Cell<u16>,
     /// See [`ConnValue::reserved`].
-    pub reserved: Cell<u32>,
+    pub reserved: Cell<u16>,
 }
 
 impl ConnEntry {
@@ -213,6 +426,7 @@ impl ConnEntry {
         self.last_seen.set(v.last_seen);
         self.client_next.set(v.client_next);
         self.backend_next.set(v.backend_next);
+        self.snat_port.set(v.snat_port);
         self.reserved.set(v.reserved);
     }
 
@@ -227,6 +441,7 @@ impl ConnEntry {
             last_seen: self.last_seen.get(),
             client_next: self.client_next.get(),
             backend_next: self.backend_next.get(),
+            snat_port: self.snat_port.get(),
             reserved: self.reserved.get(),
         }
     }
@@ -265,6 +480,10 @@ pub mod mode {
     pub const NAT: u8 = 1;
     /// Only the destination MAC is rewritten; the backend has the VIP's address itself.
     pub const DSR: u8 = 2;
+    /// Source and destination are rewritten: the backend sees the balancer, and needs no way back to the client.
+    pub const FULLNAT: u8 = 3;
+    /// The packet is sent inside another one (RFC 2003, RFC 2473); the backend has the VIP's address itself.
+    pub const IPIP: u8 = 4;
 }
 
 /// How a backend is chosen; the number in [`VipRecord::selection`].
@@ -275,24 +494,45 @@ pub mod selection {
     pub const ROUND_ROBIN: u8 = 2;
     /// By consistent hash of the flow.
     pub const MAGLEV: u8 = 3;
+    /// By consistent hash of the client's address alone.
+    pub const SOURCE_HASH: u8 = 4;
+    /// By a hash of the flow over the ring, by weight; not consistent when the ring changes.
+    pub const FLOW_HASH: u8 = 5;
+    /// The one of two, taken at random, that has fewer live connections for its weight (Mitzenmacher, 2001).
+    pub const LEAST_CONNECTIONS: u8 = 6;
 }
 
 /// Flags of [`VipRecord`].
 pub mod vip_flag {
     /// TCP connections whose backend went down get another one; otherwise they stay.
-    pub const REPICK: u8 = 1;
+    pub const REPICK: u16 = 1;
     /// Packets leave through the interface they came in on (one-armed placement).
-    pub const TRANSMIT: u8 = 2;
+    pub const TRANSMIT: u16 = 2;
     /// When nobody is up, the selection table names those that were last, and they are taken.
-    pub const LAST_KNOWN: u8 = 4;
+    pub const LAST_KNOWN: u16 = 4;
+    /// ICMP echo requests to the address are answered.
+    pub const ECHO: u16 = 8;
+    /// The lists of clients are looked at.
+    pub const ACL: u16 = 16;
+    /// A client that no list names is refused.
+    pub const DENY_OTHERS: u16 = 32;
+    /// Beyond the cap on new connections, NAT goes on without an entry.
+    pub const OVER_CAP_STATELESS: u16 = 64;
+    /// When nobody is up, the client is told so (RST, ICMP unreachable).
+    pub const REJECT: u16 = 128;
+    /// TCP connections whose backend went down are reset.
+    pub const RESET: u16 = 256;
 }
 
 /// A VIP, by id.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VipRecord {
-    /// Its address.
+    /// Its address; the first of a prefix.
     pub address: Address,
+    /// The source of what is sent to the backends: of the outer packet ([`mode::IPIP`]), or the address that full
+    /// NAT lends ports of ([`mode::FULLNAT`]).
+    pub source: Address,
     /// Its virtual MAC.
     pub mac: [u8; 6],
     /// A constant of [`mode`]; 0 means that there is no such VIP.
@@ -300,9 +540,23 @@ pub struct VipRecord {
     /// A constant of [`selection`].
     pub selection: u8,
     /// Flags of [`vip_flag`].
-    pub flags: u8,
+    pub flags: u16,
+    /// Its port, network byte order; 0 where it serves several.
+    pub port: u16,
+    /// First port that full NAT may lend, host byte order.
+    pub snat_first: u16,
+    /// How many ports it may lend from there; 0 without full NAT.
+    pub snat_count: u16,
+    /// For how long a client that opened a connection keeps its backend; 0 without affinity.
+    pub affinity: Ticks,
+    /// New connections that one client may open in a window ([`RATE_WINDOW_BITS`]); 0 for any number.
+    pub max_new_per_source: u32,
+    /// Bytes of the largest outer IP packet of [`mode::IPIP`]; 0 without that mode.
+    pub tunnel_mtu: u16,
+    /// IP protocol number.
+    pub protocol: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 5],
 }
 
 /// Backend states; the number in [`BackendRecord::state`].
@@ -323,6 +577,8 @@ pub mod backend_state {
 pub mod backend_flag {
     /// Other VIPs use the same service on this backend, so their replies could be confused.
     pub const SHARED: u8 = 1;
+    /// Frames may be redirected to its port: attached, and without a shaping qdisc.
+    pub const REDIRECT: u8 = 2;
 }
 
 /// A backend of one VIP, by id.
@@ -345,6 +601,12 @@ pub struct BackendRecord {
     pub generation: u16,
     /// The VIP it belongs to.
     pub vip: u16,
+    /// The interface of `slot`; 0 when unknown.
+    pub ifindex: u32,
+    /// The number of the switch of `slot`; 0 when unknown.
+    pub switch: u16,
+    /// Its weight, 1 to 256, for the comparison of loads.
+    pub weight: u16,
 }
 
 /// A VIP that a backend service answers for.
@@ -393,6 +655,20 @@ pub struct Settings {
     pub suspect_timeout: Ticks,
     /// Idle time after which a connection is forgotten, by its [`crate::conn::state`].
     pub timeouts: [Ticks; 8],
+    /// Flags of [`settings_flag`].
+    pub flags: u32,
+    /// New connections that one processor may open in a window ([`RATE_WINDOW_BITS`]); 0 for any number.
+    pub max_new: u32,
+    /// For how long the parts of a fragmented packet are waited for.
+    pub fragment_timeout: Ticks,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Flags of [`Settings`].
+pub mod settings_flag {
+    /// There are VIP prefixes.
+    pub const PREFIXES: u32 = 1;
 }
 
 /// Clock and random number of a test, see [`Tables::now`].
@@ -471,9 +747,15 @@ pub struct GlobalCounter {
 const _: () = {
     assert!(size_of::<ServiceKey>() == 24 && size_of::<ConnKey>() == 24);
     assert!(size_of::<ConnValue>() == 24 && size_of::<ConnEntry>() == 24);
-    assert!(size_of::<VipRecord>() == 32 && size_of::<BackendRecord>() == 32);
+    assert!(size_of::<VipSlot>() == 40 && size_of::<BackendSlot>() == 48);
+    assert!(size_of::<PortList>() == 64 && size_of::<PrefixKey>() == 20 && size_of::<AclKey>() == 24);
+    assert!(size_of::<ClientKey>() == 24 && size_of::<AffinityValue>() == 8 && size_of::<RateValue>() == 8);
+    assert!(
+        size_of::<FragmentKey>() == 40 && size_of::<FragmentValue>() == 16 && size_of::<SnatValue>() == 24
+    );
+    assert!(size_of::<VipRecord>() == 64 && size_of::<BackendRecord>() == 40);
     assert!(size_of::<ServiceRecord>() == 16 && size_of::<PortRecord>() == 8);
-    assert!(size_of::<Settings>() == 40 && size_of::<TestInputs>() == 8);
+    assert!(size_of::<Settings>() == 56 && size_of::<TestInputs>() == 8);
     assert!(size_of::<SelectTable>() == 16 + 2 * (MEMBER_SLOTS + RING_SLOTS + MAGLEV_CAPACITY));
     assert!(size_of::<TrafficCounter>() == 56 && size_of::<GlobalCounter>() == 16);
 };
@@ -492,8 +774,8 @@ pub trait Tables {
     fn settings(&self) -> Option<&Settings>;
     /// A word of the two "is it ours?" bitmaps ([`BITMAP_WORDS`]).
     fn bitmap(&self, word: u32) -> u64;
-    /// Id of the VIP that serves a key, 0 when there is none.
-    fn vip_id(&self, key: &ServiceKey) -> u16;
+    /// What a VIP service key stands for.
+    fn vip_target(&self, key: &ServiceKey) -> VipTarget;
     /// A VIP's record.
     fn vip(&self, id: u16) -> Option<&VipRecord>;
     /// The VIPs that a backend service answers for.

@@ -10,9 +10,9 @@ use aya_ebpf::macros::btf_map;
 use lb_core::Reason;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
-    BITMAP_WORDS, BackendRecord, ConnEntry, ConnKey, ConnValue, GlobalCounter, MAX_BACKENDS, MAX_PORTS,
-    MAX_VIPS, PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, Tables, TestInputs, Ticks,
-    TrafficCounter, VipRecord, ticks_from_ns,
+    BITMAP_WORDS, BackendRecord, BackendSlot, ConnEntry, ConnKey, ConnValue, GlobalCounter, MAX_BACKENDS,
+    MAX_PORTS, MAX_VIPS, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey, ServiceRecord, Settings, Tables,
+    TestInputs, Ticks, TrafficCounter, VipRecord, VipSlot, VipTarget, ticks_from_ns,
 };
 
 /// Where the program's switches between real and fixed inputs are; set by tests before loading.
@@ -31,11 +31,15 @@ static TEST_INPUTS: Array<TestInputs, 1> = Array::new();
 #[btf_map]
 static BITMAP: Array<u64, BITMAP_WORDS> = Array::new();
 #[btf_map]
-static VIP_IDS: HashMap<ServiceKey, u64, SERVICES> = HashMap::new();
+static VIP_IDS: HashMap<ServiceKey, VipTarget, SERVICES> = HashMap::new();
+#[btf_map]
+static VIP_SLOTS: Array<VipSlot, SERVICE_SLOTS> = Array::new();
 #[btf_map]
 static VIPS: Array<VipRecord, MAX_VIPS> = Array::new();
 #[btf_map]
 static SERVICES_OF: HashMap<ServiceKey, ServiceRecord, SERVICES> = HashMap::new();
+#[btf_map]
+static BACKEND_SLOTS: Array<BackendSlot, SERVICE_SLOTS> = Array::new();
 #[btf_map]
 static BACKENDS: Array<BackendRecord, MAX_BACKENDS> = Array::new();
 #[btf_map]
@@ -113,10 +117,14 @@ impl Tables for BpfTables {
     }
 
     #[inline(always)]
-    fn vip_id(&self, key: &ServiceKey) -> u16 {
-        // SAFETY: one word, read once; an entry that is reused meanwhile gives another VIP's id, whose MAC
-        // and service are checked by the core.
-        unsafe { VIP_IDS.get(key) }.map_or(0, |id| *id as u16)
+    fn vip_target(&self, key: &ServiceKey) -> VipTarget {
+        match VIP_SLOTS.get(key.slot()) {
+            Some(slot) if slot.key == *key => slot.target,
+            // SAFETY: one word, read once; an entry that is reused meanwhile gives another VIP's id, whose MAC
+            // and service are checked by the core.
+            Some(slot) if slot.more != 0 => unsafe { VIP_IDS.get(key) }.copied().unwrap_or_default(),
+            _ => VipTarget::default(),
+        }
     }
 
     #[inline(always)]
@@ -126,8 +134,12 @@ impl Tables for BpfTables {
 
     #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord> {
-        // SAFETY: plain integers; the core confirms each by the connection it leads to.
-        unsafe { SERVICES_OF.get(key) }
+        match BACKEND_SLOTS.get(key.slot()) {
+            Some(slot) if slot.key == *key => Some(&slot.record),
+            // SAFETY: plain integers; the core confirms each by the connection it leads to.
+            Some(slot) if slot.more != 0 => unsafe { SERVICES_OF.get(key) },
+            _ => None,
+        }
     }
 
     #[inline(always)]

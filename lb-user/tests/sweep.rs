@@ -24,7 +24,7 @@ impl Tables {
         let mut dataplane = DataPlane::load(&object, pins.clone(), size).expect("the tables");
         let s = |seconds: u64| ticks_from_ms(seconds * 1000);
         let timeouts = [0, s(60), s(7440), s(240), s(240), s(300), 0, 0];
-        let settings = Settings { schema: 1, suspect_timeout: s(240), timeouts };
+        let settings = Settings { schema: 1, suspect_timeout: s(240), timeouts, ..Settings::default() };
         dataplane.write_settings(&settings).expect("settings");
         Self { pins, dataplane: Some(dataplane) }
     }

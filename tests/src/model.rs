@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lb_core::model::Model;
 use lb_core::packet::SlicePacket;
-use lb_core::table::{Address, BackendRecord, ServiceKey, Settings, TestInputs};
+use lb_core::table::{Address, BackendRecord, ServiceKey, Settings, TestInputs, VipTarget};
 use lb_core::{Egress, Outcome, Reason, process};
 
 use crate::scenario::Scenario;
@@ -34,7 +34,7 @@ impl HostModel {
     pub fn change(&mut self, scenario: &Scenario) {
         let records = Records::of(scenario);
         for key in self.served.drain(..) {
-            self.model.serve(key, 0);
+            self.model.serve(key, VipTarget::default());
         }
         for (key, vip) in &records.vip_ids {
             self.model.serve(*key, *vip);
@@ -53,7 +53,7 @@ impl HostModel {
         self.model.ports = records.ports;
         for stray in &scenario.stray_bits {
             let address = Address::from_v4(*stray);
-            self.model.serve(ServiceKey::of_address(address), 0);
+            self.model.serve(ServiceKey::of_address(address), VipTarget::default());
             self.model.put_backend(0, BackendRecord { address, ..BackendRecord::default() });
         }
         self.model.backends.remove(&0);

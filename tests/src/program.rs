@@ -12,10 +12,11 @@ use aya::programs::{ProgramInfo, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions};
 use lb_core::Reason;
+use lb_core::host::slots;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
-    BackendRecord, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey, ServiceRecord,
-    Settings, TestInputs, TrafficCounter, VipRecord,
+    BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey,
+    ServiceRecord, Settings, TestInputs, TrafficCounter, VipRecord, VipSlot, VipTarget,
 };
 
 use crate::pod::Raw;
@@ -60,6 +61,8 @@ pub struct Program {
 struct Written {
     vip_ids: Vec<ServiceKey>,
     services: Vec<ServiceKey>,
+    vip_slots: BTreeSet<u32>,
+    backend_slots: BTreeSet<u32>,
     vips: Vec<u16>,
     backends: Vec<u16>,
     rings: BTreeMap<u16, Vec<u16>>,
@@ -203,19 +206,38 @@ impl Program {
 
     fn write_hashes(&mut self, records: &Records) -> Result<()> {
         for key in std::mem::take(&mut self.written.vip_ids) {
-            self.hash::<_, u64>("VIP_IDS")?.remove(&Raw(key))?;
+            self.hash::<_, VipTarget>("VIP_IDS")?.remove(&Raw(key))?;
         }
         for key in std::mem::take(&mut self.written.services) {
             self.hash::<_, ServiceRecord>("SERVICES_OF")?.remove(&Raw(key))?;
         }
-        for (key, vip) in &records.vip_ids {
-            self.hash("VIP_IDS")?.insert(Raw(*key), Raw(u64::from(*vip)), 0)?;
+        for (key, target) in &records.vip_ids {
+            self.hash("VIP_IDS")?.insert(Raw(*key), Raw(*target), 0)?;
             self.written.vip_ids.push(*key);
         }
         for (key, record) in &records.services {
             self.hash("SERVICES_OF")?.insert(Raw(*key), Raw(*record), 0)?;
             self.written.services.push(*key);
         }
+        let vips: BTreeMap<u32, VipSlot> = slots::build(&records.vip_ids);
+        let backends: BTreeMap<u32, BackendSlot> = slots::build(&records.services);
+        let mut map = self.array("VIP_SLOTS")?;
+        for (index, slot) in &vips {
+            map.set(*index, Raw(*slot), 0)?;
+        }
+        let mut map = self.array("BACKEND_SLOTS")?;
+        for (index, slot) in &backends {
+            map.set(*index, Raw(*slot), 0)?;
+        }
+        let (vips, backends): (BTreeSet<u32>, BTreeSet<u32>) =
+            (vips.into_keys().collect(), backends.into_keys().collect());
+        for index in self.written.vip_slots.difference(&vips).copied().collect::<Vec<_>>() {
+            self.array("VIP_SLOTS")?.set(index, Raw(VipSlot::default()), 0)?;
+        }
+        for index in self.written.backend_slots.difference(&backends).copied().collect::<Vec<_>>() {
+            self.array("BACKEND_SLOTS")?.set(index, Raw(BackendSlot::default()), 0)?;
+        }
+        (self.written.vip_slots, self.written.backend_slots) = (vips, backends);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use lb_core::conn;
 use lb_core::table::{
     Address, BITMAP_BITS, BackendRecord, ConnKey, ConnValue, MAGLEV_SLOTS, PortRecord, SCHEMA_VERSION,
     SERVICE_VIPS, SelectTable, ServiceKey, ServiceRecord, ServiceVip, Settings, TrafficCounter, VipRecord,
-    backend_flag, backend_state, mode, port_flag, selection, vip_flag,
+    VipTarget, backend_flag, backend_state, mode, port_flag, selection, vip_flag,
 };
 
 use crate::counters::{Connection, Counters, Flags};
@@ -18,7 +18,7 @@ pub struct Records {
     /// The settings.
     pub settings: Settings,
     /// VIP ids by what they serve.
-    pub vip_ids: BTreeMap<ServiceKey, u16>,
+    pub vip_ids: BTreeMap<ServiceKey, VipTarget>,
     /// VIPs by id.
     pub vips: BTreeMap<u16, VipRecord>,
     /// Backend services.
@@ -63,15 +63,21 @@ impl Records {
             records.services.insert(key, record);
         }
         for b in &scenario.backends {
+            let port = scenario.ports.iter().find(|p| p.slot == b.slot);
+            let redirect = port.is_some_and(|p| p.redirect);
             let record = BackendRecord {
                 address: Address::from_v4(b.address),
                 mac: b.mac,
                 state: state_number(b.state),
-                flags: if b.shared { backend_flag::SHARED } else { 0 },
+                flags: if b.shared { backend_flag::SHARED } else { 0 }
+                    | if redirect { backend_flag::REDIRECT } else { 0 },
                 port: b.port.to_be(),
                 slot: b.slot,
                 generation: b.generation,
                 vip: b.vip,
+                ifindex: port.map_or(0, |p| p.ifindex),
+                switch: port.map_or(0, |p| p.switch),
+                weight: 1,
             };
             records.mark(BITMAP_BITS / 64, record.address);
             records.backends.insert(b.id, record);
@@ -91,11 +97,12 @@ impl Records {
         let address = Address::from_v4(vip.address);
         self.mark(0, address);
         // The first VIP of an address stands for the address as such.
-        self.vip_ids.entry(ServiceKey::of_address(address)).or_insert(vip.id);
+        self.vip_ids.entry(ServiceKey::of_address(address)).or_insert(VipTarget::new(vip.id, 0));
         for (protocol, port) in &vip.services {
-            self.vip_ids.insert(ServiceKey::new(address, port.to_be(), protocol.number()), vip.id);
+            self.vip_ids
+                .insert(ServiceKey::new(address, port.to_be(), protocol.number()), VipTarget::new(vip.id, 0));
         }
-        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
         let record = VipRecord {
             address,
             mac: vip.mac,
@@ -111,7 +118,7 @@ impl Records {
             flags: flag(vip.repick, vip_flag::REPICK)
                 | flag(vip.transmit, vip_flag::TRANSMIT)
                 | flag(vip.last_known, vip_flag::LAST_KNOWN),
-            reserved: [0; 7],
+            ..VipRecord::default()
         };
         self.vips.insert(vip.id, record);
         self.selections.insert(vip.id, select_table(&vip.ring));
@@ -135,7 +142,7 @@ fn settings(scenario: &Scenario) -> Settings {
     ] {
         timeouts[usize::from(state)] = ticks;
     }
-    Settings { schema: SCHEMA_VERSION, suspect_timeout: t.suspect, timeouts }
+    Settings { schema: SCHEMA_VERSION, suspect_timeout: t.suspect, timeouts, ..Settings::default() }
 }
 
 const fn state_number(state: State) -> u8 {

@@ -19,3 +19,4 @@ pub mod maglev;
 pub mod plan;
 pub mod ring;
 pub mod seed;
+pub mod slots;

@@ -281,7 +281,7 @@ impl Daemon {
         let view = health_view(&self.prober);
         let plan = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan))?;
         let onearm = self.onearm();
-        tables::apply(&mut self.dataplane, onearm, &self.plan, &plan)?;
+        tables::apply(&mut self.dataplane, onearm, &self.placed.records(), &self.plan, &plan)?;
         self.plan = plan;
         self.planned_ns = sys::clock_monotonic();
         Ok(())

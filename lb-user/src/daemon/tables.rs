@@ -9,9 +9,9 @@ use lb_core::host::health::{Neighbour, State};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{BackendPlan, Plan, Rotation, VipPlan};
 use lb_core::table::{
-    Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, MAX_BACKENDS, MAX_VIPS, SCHEMA_VERSION, SelectTable,
-    ServiceKey, ServiceRecord, ServiceVip, Settings, VipRecord, backend_flag, backend_state, mode, selection,
-    ticks_from_ms, vip_flag,
+    Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, MAX_BACKENDS, MAX_VIPS, PortRecord, SCHEMA_VERSION,
+    SelectTable, ServiceKey, ServiceRecord, ServiceVip, Settings, VipRecord, VipTarget, backend_flag,
+    backend_state, mode, port_flag, selection, ticks_from_ms, vip_flag,
 };
 
 use crate::dataplane::DataPlane;
@@ -34,6 +34,7 @@ pub fn settings(config: &ConnectionsConfig) -> Settings {
             0,
             0,
         ],
+        ..Settings::default()
     }
 }
 
@@ -54,7 +55,8 @@ pub struct Found {
 pub fn find(dataplane: &DataPlane) -> Result<Found> {
     let mut found = Found::default();
     let mut keys: BTreeMap<u16, VipKey> = BTreeMap::new();
-    for (key, id) in dataplane.read_vip_ids()? {
+    for (key, target) in dataplane.read_vip_ids()? {
+        let id = target.vip();
         let protocol = match (key.service >> 16) as u8 {
             6 => Protocol::Tcp,
             17 => Protocol::Udp,
@@ -110,7 +112,13 @@ fn clear_backend(dataplane: &mut DataPlane, id: u16) -> Result<()> {
 }
 
 /// Brings the maps from one plan to the next, in the order in which no packet meets a half-made state.
-pub fn apply(dataplane: &mut DataPlane, onearm: bool, old: &Plan, new: &Plan) -> Result<()> {
+pub fn apply(
+    dataplane: &mut DataPlane,
+    onearm: bool,
+    ports: &BTreeMap<u16, PortRecord>,
+    old: &Plan,
+    new: &Plan,
+) -> Result<()> {
     let diff = old.diff(new);
     let addresses_changed = !diff.vips_set.is_empty()
         || !diff.vips_gone.is_empty()
@@ -120,9 +128,11 @@ pub fn apply(dataplane: &mut DataPlane, onearm: bool, old: &Plan, new: &Plan) ->
         let both: Vec<u64> = bitmap(old).into_iter().zip(bitmap(new)).map(|(a, b)| a | b).collect();
         dataplane.write_bitmap(&both)?;
     }
-    for id in &diff.backends_set {
-        if let Some(backend) = new.backends.get(id) {
-            dataplane.write_backend(*id, &backend_record(backend))?;
+    // All of them, since a port may have changed under a backend that did not.
+    for (id, backend) in &new.backends {
+        let record = backend_record(backend, ports);
+        if dataplane.read_backend(*id)? != record {
+            dataplane.write_backend(*id, &record)?;
         }
     }
     dataplane.write_services(&services(new))?;
@@ -176,13 +186,14 @@ fn bitmap(plan: &Plan) -> Vec<u64> {
     words
 }
 
-fn vip_ids(plan: &Plan) -> BTreeMap<ServiceKey, u16> {
+fn vip_ids(plan: &Plan) -> BTreeMap<ServiceKey, VipTarget> {
     let mut ids = BTreeMap::new();
     for (id, vip) in &plan.vips {
         let address = v4(vip.key.address);
-        ids.insert(ServiceKey::new(address, vip.key.port.to_be(), vip.key.protocol.number()), *id);
+        let target = VipTarget::new(*id, 0);
+        ids.insert(ServiceKey::new(address, vip.key.port.to_be(), vip.key.protocol.number()), target);
         // Any VIP of an address will do: they share the MAC.
-        ids.entry(ServiceKey::of_address(address)).or_insert(*id);
+        ids.entry(ServiceKey::of_address(address)).or_insert(target);
     }
     ids
 }
@@ -225,15 +236,23 @@ fn vip_record(vip: &VipPlan, onearm: bool) -> VipRecord {
             Selection::Maglev => selection::MAGLEV,
         },
         flags,
-        reserved: [0; 7],
+        ..VipRecord::default()
     }
 }
 
-fn backend_record(backend: &BackendPlan) -> BackendRecord {
+fn backend_record(backend: &BackendPlan, ports: &BTreeMap<u16, PortRecord>) -> BackendRecord {
     let (mac, slot) = match backend.neighbour {
         Some(neighbour) => (neighbour.mac.0, u16::try_from(neighbour.interface).unwrap_or(0)),
         None => ([0; 6], 0),
     };
+    let port = ports.get(&slot).copied().unwrap_or_default();
+    let mut flags = 0;
+    if backend.is_shared {
+        flags |= backend_flag::SHARED;
+    }
+    if port.flags & port_flag::REDIRECT != 0 {
+        flags |= backend_flag::REDIRECT;
+    }
     BackendRecord {
         address: v4(backend.key.address),
         mac,
@@ -243,11 +262,14 @@ fn backend_record(backend: &BackendPlan) -> BackendRecord {
             State::Draining => backend_state::DRAINING,
             State::Disabled => backend_state::DISABLED,
         },
-        flags: if backend.is_shared { backend_flag::SHARED } else { 0 },
+        flags,
         port: backend.translate_port.map_or(0, u16::to_be),
         slot,
         generation: backend.id.generation,
         vip: backend.vip,
+        ifindex: port.ifindex,
+        switch: port.switch,
+        weight: backend.weight,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use aya::Pod;
 use lb_core::table::{
-    BackendRecord, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey, ServiceRecord,
-    Settings, TrafficCounter, VipRecord,
+    BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey,
+    ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget,
 };
 
 use crate::io::bpf::Plain;
@@ -27,6 +27,7 @@ macro_rules! pod {
 
 pod!(
     BackendRecord,
+    BackendSlot,
     ConnKey,
     ConnValue,
     GlobalCounter,
@@ -37,4 +38,6 @@ pod!(
     Settings,
     TrafficCounter,
     VipRecord,
+    VipSlot,
+    VipTarget,
 );

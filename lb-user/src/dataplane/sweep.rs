@@ -221,7 +221,12 @@ mod tests {
 
     #[test]
     fn what_is_live_is_counted_and_what_is_open_counts_for_its_backend() {
-        let settings = Settings { schema: 1, suspect_timeout: 10, timeouts: [0, 60, 600, 10, 10, 30, 0, 0] };
+        let settings = Settings {
+            schema: 1,
+            suspect_timeout: 10,
+            timeouts: [0, 60, 600, 10, 10, 30, 0, 0],
+            ..Settings::default()
+        };
         let mut generations = vec![0; MAX_BACKENDS];
         generations[3] = 1;
         let mut tally = Tally::new(settings, generations);

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::xdp::DevMap;
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
+use lb_core::host::slots;
 use lb_core::reason::Reason;
 use lb_core::table::{
-    BackendRecord, GlobalCounter, PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings,
-    TrafficCounter, VipRecord, port_flag,
+    BackendRecord, BackendSlot, GlobalCounter, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey,
+    ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget, port_flag,
 };
 
 use super::DataPlane;
@@ -74,23 +75,28 @@ impl DataPlane {
     }
 
     /// Makes the VIPs' services exactly these; what serves already is not interrupted.
-    pub fn write_vip_ids(&mut self, wanted: &BTreeMap<ServiceKey, u16>) -> Result<()> {
-        let wanted: BTreeMap<ServiceKey, u64> = wanted.iter().map(|(k, v)| (*k, u64::from(*v))).collect();
-        let map = map!(self, mut HashMap<Raw<ServiceKey>, u64>, "VIP_IDS");
-        sync(map, &wanted, |a, b| a == b, Raw, |v| *v, |k| k.0).context("cannot write the VIPs' services")
+    pub fn write_vip_ids(&mut self, wanted: &BTreeMap<ServiceKey, VipTarget>) -> Result<()> {
+        let map = map!(self, mut HashMap<Raw<ServiceKey>, Raw<VipTarget>>, "VIP_IDS");
+        sync(map, wanted, |a, b| a.0 == *b, Raw, |v| Raw(*v), |k| k.0)
+            .context("cannot write the VIPs' services")?;
+        let slots: BTreeMap<u32, VipSlot> = slots::build(wanted);
+        sync_slots(map!(self, mut Array<Raw<VipSlot>>, "VIP_SLOTS"), &slots).context("cannot write VIP_SLOTS")
     }
 
     /// The VIPs' services.
-    pub fn read_vip_ids(&self) -> Result<BTreeMap<ServiceKey, u16>> {
-        let map: HashMap<_, Raw<ServiceKey>, u64> = map!(self, HashMap, "VIP_IDS");
-        map.iter().map(|e| e.map(|(k, v)| (k.0, v as u16)).map_err(Into::into)).collect()
+    pub fn read_vip_ids(&self) -> Result<BTreeMap<ServiceKey, VipTarget>> {
+        let map: HashMap<_, Raw<ServiceKey>, Raw<VipTarget>> = map!(self, HashMap, "VIP_IDS");
+        map.iter().map(|e| e.map(|(k, v)| (k.0, v.0)).map_err(Into::into)).collect()
     }
 
     /// Makes the backends' services exactly these.
     pub fn write_services(&mut self, wanted: &BTreeMap<ServiceKey, ServiceRecord>) -> Result<()> {
         let map = map!(self, mut HashMap<Raw<ServiceKey>, Raw<ServiceRecord>>, "SERVICES_OF");
         sync(map, wanted, |a, b| a.0 == *b, Raw, |v| Raw(*v), |k| k.0)
-            .context("cannot write the backends' services")
+            .context("cannot write the backends' services")?;
+        let slots: BTreeMap<u32, BackendSlot> = slots::build(wanted);
+        let map = map!(self, mut Array<Raw<BackendSlot>>, "BACKEND_SLOTS");
+        sync_slots(map, &slots).context("cannot write BACKEND_SLOTS")
     }
 
     /// Writes a backend's record.
@@ -241,6 +247,23 @@ fn sync<K: Pod, V: Pod, CK: Ord + Copy, CV>(
     let stale: Vec<K> = map.keys().collect::<Result<_, _>>()?;
     for key in stale.iter().filter(|key| !wanted.contains_key(&core_key(key))) {
         map.remove(key)?;
+    }
+    Ok(())
+}
+
+/// Makes a direct-mapped table hold exactly `wanted`; slots that do not change are not touched.
+fn sync_slots<S: slots::Slot + Default>(
+    mut map: Array<&mut MapData, Raw<S>>,
+    wanted: &BTreeMap<u32, S>,
+) -> Result<(), MapError>
+where
+    Raw<S>: Pod,
+{
+    for index in 0..SERVICE_SLOTS as u32 {
+        let new = wanted.get(&index).copied().unwrap_or_default();
+        if map.get(&index, 0)?.0 != new {
+            map.set(index, Raw(new), 0)?;
+        }
     }
     Ok(())
 }
