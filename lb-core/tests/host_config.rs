@@ -2,7 +2,7 @@
 #![cfg(feature = "std")]
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{
@@ -112,7 +112,7 @@ fn every_key_is_read() {
     assert_eq!((dns.selection, dns.service_port(&dns.backends[0])), (Selection::Maglev, 53));
     // The MAC that one VIP of an address names holds for all of them.
     assert_eq!((web.mac, dns.mac), (MacAddr([2, 0, 0, 0, 0, 9]), MacAddr([2, 0, 0, 0, 0, 9])));
-    assert_eq!(config.backend_addresses(), [Ipv4Addr::new(10, 0, 0, 1)]);
+    assert_eq!(config.backend_addresses(), [IpAddr::from([10, 0, 0, 1])]);
 }
 
 #[test]

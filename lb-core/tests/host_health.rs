@@ -2,7 +2,7 @@
 #![cfg(feature = "std")]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{HealthConfig, HealthPreset};
@@ -13,8 +13,16 @@ const MS: u64 = 1_000_000;
 /// An arbitrary start of the clock.
 const START: u64 = 7_000_000_000_000;
 
-fn address(n: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, n)
+fn address(n: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, n])
+}
+
+/// The `n` of [`address`].
+fn number(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(_) => panic!("{address}"),
+    }
 }
 
 fn neighbour(n: u8) -> Neighbour {
@@ -29,7 +37,7 @@ fn settings(preset: HealthPreset) -> Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
     at: u64,
-    backend: Ipv4Addr,
+    backend: IpAddr,
     from: State,
     to: State,
     text: String,
@@ -41,15 +49,15 @@ struct Sim {
     now: u64,
     wake: u64,
     /// Replies on their way: time of receipt -> from whom.
-    arriving: Vec<(u64, Ipv4Addr, Neighbour)>,
+    arriving: Vec<(u64, IpAddr, Neighbour)>,
     changes: Vec<Change>,
-    probes: Vec<(u64, Ipv4Addr, Destination)>,
+    probes: Vec<(u64, IpAddr, Destination)>,
 }
 
 impl Sim {
     fn new(settings: Settings, backends: u8) -> Self {
         let mut prober = Prober::new(settings);
-        let all: Vec<Ipv4Addr> = (1..=backends).map(address).collect();
+        let all: Vec<IpAddr> = (1..=backends).map(address).collect();
         let commands = prober.configure(settings, &all, START);
         let mut sim =
             Self { prober, now: START, wake: START, arriving: vec![], changes: vec![], probes: vec![] };
@@ -63,7 +71,7 @@ impl Sim {
     }
 
     /// `answer(backend, sent)` is the delay until its reply is received, or none.
-    fn obey(&mut self, commands: &[Command], answer: &mut dyn FnMut(Ipv4Addr, u64) -> Option<u64>) {
+    fn obey(&mut self, commands: &[Command], answer: &mut dyn FnMut(IpAddr, u64) -> Option<u64>) {
         for command in commands {
             match *command {
                 Command::SendProbe { backend, to } => {
@@ -71,7 +79,7 @@ impl Sim {
                     let confirmed = self.prober.handle(Event::ProbeSent { backend, at: self.now }, self.now);
                     self.obey(&confirmed, &mut |_, _| None);
                     if let Some(delay) = answer(backend, self.now) {
-                        let from = neighbour(backend.octets()[3]);
+                        let from = neighbour(number(backend));
                         self.arriving.push((self.now + delay, backend, from));
                     }
                 }
@@ -91,7 +99,7 @@ impl Sim {
         &mut self,
         end: u64,
         late: &mut dyn FnMut() -> u64,
-        answer: &mut dyn FnMut(Ipv4Addr, u64) -> Option<u64>,
+        answer: &mut dyn FnMut(IpAddr, u64) -> Option<u64>,
     ) {
         while self.wake < end {
             self.now = self.now.max(self.wake + late());
@@ -338,7 +346,7 @@ fn pox_probes_one_backend_a_tick_in_turn() {
         sim.run(sim.now + 60_000 * MS, &mut || 0, &mut |_, _| Some(MS));
         for pair in sim.probes.windows(2) {
             assert_eq!(pair[1].0 - pair[0].0, tick * MS, "{backends} backends");
-            let next = pair[0].1.octets()[3] % backends + 1;
+            let next = number(pair[0].1) % backends + 1;
             assert_eq!((pair[1].1, pair[1].2), (address(next), Destination::Broadcast));
         }
         assert!(sim.probes.len() > 10);

@@ -2,7 +2,7 @@
 #![cfg(feature = "std")]
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{Config, Protocol, VipKey};
@@ -11,7 +11,7 @@ use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{Diff, HealthView, Plan, Seen, Service, ServiceVip};
 use lb_core::host::{maglev, seed};
 
-fn ip(text: &str) -> Ipv4Addr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -38,12 +38,19 @@ fn config(lines: &str) -> Config {
     Config::from_toml(&text, "test").unwrap()
 }
 
+fn last_octet(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    }
+}
+
 fn health(states: &[(&str, State)]) -> HealthView {
     states
         .iter()
         .map(|(address, state)| {
             let neighbour =
-                Neighbour { mac: MacAddr([0, 0, 0, 0, 0, ip(address).octets()[3]]), interface: 1 };
+                Neighbour { mac: MacAddr([0, 0, 0, 0, 0, last_octet(ip(address))]), interface: 1 };
             (ip(address), Seen { state: *state, neighbour: Some(neighbour) })
         })
         .collect()
@@ -204,7 +211,7 @@ fn services_name_their_vips_and_shared_backends_are_marked() {
     assert_eq!(plan.services[&service("10.0.0.3", 0)], [three]);
     assert_eq!(plan.services.len(), 4);
     let shared: Vec<_> =
-        plan.backends.values().map(|b| (b.key.address.octets()[3], b.vip, b.is_shared)).collect();
+        plan.backends.values().map(|b| (last_octet(b.key.address), b.vip, b.is_shared)).collect();
     assert_eq!(shared, [(1, 1, true), (2, 1, true), (2, 2, true), (1, 3, true), (3, 3, false)]);
     let translated: Vec<_> = plan.backends.values().map(|b| b.translate_port).collect();
     assert_eq!(translated, [None, Some(8080), None, None, None]);

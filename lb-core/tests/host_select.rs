@@ -2,7 +2,7 @@
 #![cfg(feature = "std")]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_core::host::{maglev, ring, seed};
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn members(n: u16) -> Vec<maglev::Member> {
     (1..=n)
         .map(|id| {
             let [high, low] = id.to_be_bytes();
-            maglev::Member { id, weight: 1, seed: seed::backend(Ipv4Addr::new(10, 0, high, low), 80) }
+            maglev::Member { id, weight: 1, seed: seed::backend(IpAddr::from([10, 0, high, low]), 80) }
         })
         .collect()
 }

@@ -16,8 +16,10 @@ pub fn of_config(config: &Config) -> VipKnowledge {
         PlacementKind::Inline => Placement::Inline,
         PlacementKind::OneArm => Placement::OneArm { host_mac: None },
     };
-    let vips = config.vips.iter().map(|vip| (vip.address, MacAddr(vip.mac.0)));
-    VipKnowledge::new(vips, config.backend_addresses(), [], placement)
+    // ARP, and with it everything that is done here, is IPv4's.
+    let vips = config.vips.iter().filter_map(|vip| Some((ipv4(vip.address)?, MacAddr(vip.mac.0))));
+    let backends = config.backend_addresses().into_iter().filter_map(ipv4);
+    VipKnowledge::new(vips, backends, [], placement)
 }
 
 /// What the daemon says; keys that are not named here do not matter.

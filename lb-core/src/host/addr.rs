@@ -1,10 +1,12 @@
 //! Addresses and ports as people write them: parsing with an answer that says what to change.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use core::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use super::seed;
 
 /// An Ethernet address, in the order of the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,15 +16,24 @@ impl MacAddr {
     /// The broadcast address, `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// The virtual MAC that a VIP has unless the configuration names another: `02:6c` and the four octets of the
-    /// address, so 10.0.1.1 is `02:6c:0a:00:01:01`.
+    /// The virtual MAC that a VIP has unless the configuration names another: `02:6c` and the four octets of an IPv4
+    /// address, so 10.0.1.1 is `02:6c:0a:00:01:01`; `02:6d` and four octets of a hash of an IPv6 address.
     ///
     /// The first octet has the locally administered bit set and the group bit clear (IEEE 802, clause 8), so no
-    /// vendor's address can equal it, and two VIPs with different addresses never share one.
+    /// vendor's address can equal it. Two VIPs with different IPv4 addresses never share one; two with IPv6 addresses
+    /// do with a probability of 2^-32.
     #[must_use]
-    pub const fn of_vip(address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
-        Self([0x02, 0x6c, a, b, c, d])
+    pub const fn of_vip(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                Self([0x02, 0x6c, a, b, c, d])
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = seed::address_v6(address).to_be_bytes();
+                Self([0x02, 0x6d, a, b, c, d])
+            }
+        }
     }
 
     /// Whether the address names one station: the group bit is clear and it is not all zeros.
@@ -121,7 +132,7 @@ pub(crate) fn port_of(number: i64) -> Result<u16, AddrError> {
 /// # Errors
 /// Not an address, an IPv6 address (not supported yet), or one that is unspecified, loopback, multicast, broadcast or
 /// reserved.
-pub fn parse_host(text: &str, role: &str) -> Result<Ipv4Addr, AddrError> {
+pub fn parse_host(text: &str, role: &str) -> Result<IpAddr, AddrError> {
     let address = match text.trim().parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => address,
         Ok(IpAddr::V6(address)) => {
@@ -139,7 +150,7 @@ pub fn parse_host(text: &str, role: &str) -> Result<Ipv4Addr, AddrError> {
         127 => "a loopback address",
         224..=239 => "a multicast address",
         240.. => "a reserved address (240.0.0.0/4)",
-        _ => return Ok(address),
+        _ => return Ok(IpAddr::V4(address)),
     };
     Err(AddrError::new(format!("{role} {address} is {kind}; give the address of one host")))
 }
@@ -163,7 +174,7 @@ mod tests {
     #[test]
     fn mac_round_trips_and_refuses() {
         let mac: MacAddr = "02:6c:0a:00:01:01".parse().unwrap();
-        assert_eq!(mac, MacAddr::of_vip(Ipv4Addr::new(10, 0, 1, 1)));
+        assert_eq!(mac, MacAddr::of_vip(IpAddr::from([10, 0, 1, 1])));
         assert_eq!(mac.to_string(), "02:6c:0a:00:01:01");
         assert_eq!("2-6C-a-0-1-1".parse(), Ok(mac));
         for bad in
@@ -192,7 +203,7 @@ mod tests {
 
     #[test]
     fn hosts() {
-        assert_eq!(parse_host("10.0.1.1", "VIP"), Ok(Ipv4Addr::new(10, 0, 1, 1)));
+        assert_eq!(parse_host("10.0.1.1", "VIP"), Ok(IpAddr::from([10, 0, 1, 1])));
         for (bad, part) in [
             ("0.0.0.0", "unspecified"),
             ("0.1.2.3", "this network"),

@@ -6,7 +6,7 @@
 //! that goes to another owner does so with the next generation.
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub struct BackendKey {
     /// The VIP that it serves.
     pub vip: VipKey,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port that it serves on in host byte order, 0 for every port.
     pub port: u16,
 }

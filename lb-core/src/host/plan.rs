@@ -5,7 +5,7 @@
 //! order, and no packet meets a half-made state: backends and services that are new or changed, VIPs that are new or
 //! changed, rotations, then what is gone: VIPs, services, backends.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::ids::{BackendKey, Id, Ids, NoIdLeft};
 use super::{maglev, ring, seed};
 
 /// What is known about the backends' health, by address. A backend that is not there counts as probing.
-pub type HealthView = BTreeMap<Ipv4Addr, Seen>;
+pub type HealthView = BTreeMap<IpAddr, Seen>;
 
 /// The health of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -142,7 +142,7 @@ pub struct BackendPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
     /// The source address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
     /// The source port in host byte order, 0 for every port that has no service of its own.

@@ -425,7 +425,7 @@ impl Daemon {
     }
 }
 
-fn log_change(backend: std::net::Ipv4Addr, from: State, to: State, reason: &impl std::fmt::Display) {
+fn log_change(backend: std::net::IpAddr, from: State, to: State, reason: &impl std::fmt::Display) {
     if to == State::Down {
         tracing::warn!("backend {backend} {to} ({reason})");
     } else if from == to {

@@ -1,7 +1,7 @@
 //! Where the programs go: from what discovery found to what is attached.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ impl Placed {
         }
     }
 
-    fn inline(facts: &Facts, attach: &[String], backends: &[Ipv4Addr]) -> Result<Self> {
+    fn inline(facts: &Facts, attach: &[String], backends: &[IpAddr]) -> Result<Self> {
         let found = discovery::inline(facts, attach, backends)?;
         let root = Arc::new(NetNs::open(&facts.root)?);
         let mut ports = Vec::new();
@@ -115,7 +115,7 @@ impl Placed {
         })
     }
 
-    fn onearm(facts: &Facts, host: &str, backends: &[Ipv4Addr]) -> Result<Self> {
+    fn onearm(facts: &Facts, host: &str, backends: &[IpAddr]) -> Result<Self> {
         let found = discovery::onearm(facts, host, backends)?;
         let root = Arc::new(NetNs::open(&facts.root)?);
         let nic = other(&found.nic)?;

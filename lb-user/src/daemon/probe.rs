@@ -1,6 +1,6 @@
 //! Probes on the wire: one packet socket for each port.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Arrival {
             return None;
         }
         let neighbour = Neighbour { mac: MacAddr(packet.sender_mac.0), interface: u32::from(self.slot) };
-        Some(Event::Reply { backend: packet.sender_ip, received_at: self.received.at_ns, neighbour })
+        Some(Event::Reply { backend: packet.sender_ip.into(), received_at: self.received.at_ns, neighbour })
     }
 }
 
@@ -97,14 +97,16 @@ impl Probes {
     }
 
     /// Sends a probe, and says how that went: whether it left, and the link that is down if that is why not.
-    pub fn send(&self, backend: Ipv4Addr, to: Destination, from: Mac) -> Vec<Event> {
+    pub fn send(&self, backend: IpAddr, to: Destination, from: Mac) -> Vec<Event> {
         let at = sys::clock_monotonic();
         let mut events = Vec::new();
+        // ARP is IPv4's.
+        let IpAddr::V4(address) = backend else { return vec![Event::SendFailed { backend }] };
         let sent = match to {
             Destination::Unicast(neighbour) => {
                 let socket = self.sockets.iter().find(|(slot, _)| u32::from(*slot) == neighbour.interface);
                 match socket
-                    .map(|(_, socket)| socket.send(&arp::build_probe(from, backend, Mac(neighbour.mac.0))))
+                    .map(|(_, socket)| socket.send(&arp::build_probe(from, address, Mac(neighbour.mac.0))))
                 {
                     Some(Ok(())) => true,
                     // Link events tell it for the root namespace; a one-armed host's own interface tells it here.
@@ -122,7 +124,7 @@ impl Probes {
             // Everybody is asked, not only until the first one was.
             Destination::Broadcast => {
                 let left = |(_, socket): &&(u16, Arc<PacketSocket>)| {
-                    let result = socket.send(&arp::build_probe(from, backend, Mac::BROADCAST));
+                    let result = socket.send(&arp::build_probe(from, address, Mac::BROADCAST));
                     result
                         .inspect_err(|error| tracing::debug!("probe for {backend} not sent: {error}"))
                         .is_ok()

@@ -1,7 +1,7 @@
 //! From a plan to the maps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::Result;
 use lb_core::host::config::{ConnectionsConfig, Mode, NoBackend, OnDown, Protocol, Selection, VipKey};
@@ -44,7 +44,7 @@ pub struct Found {
     /// Its ids.
     pub ids: Ids,
     /// Backends that it had in rotation, with the MAC and the port slot it knew.
-    pub up: BTreeMap<Ipv4Addr, Neighbour>,
+    pub up: BTreeMap<IpAddr, Neighbour>,
     /// All VIP ids in use.
     vips: BTreeSet<u16>,
     /// All backend ids in use.
@@ -63,7 +63,7 @@ pub fn find(dataplane: &DataPlane) -> Result<Found> {
             _ => continue,
         };
         let port = u16::from_be(key.service as u16);
-        keys.insert(id, VipKey { address: ipv4(key.address), port, protocol });
+        keys.insert(id, VipKey { address: ip(key.address), port, protocol });
     }
     for (&id, &key) in &keys {
         found.ids.adopt_vip(key, Id { id, generation: 0 });
@@ -79,7 +79,7 @@ pub fn find(dataplane: &DataPlane) -> Result<Found> {
         }
         found.backends.insert(id);
         let Some(vip) = keys.get(&record.vip).copied() else { continue };
-        let address = ipv4(record.address);
+        let address = ip(record.address);
         let port = if record.port != 0 { u16::from_be(record.port) } else { vip.port };
         found.ids.adopt_backend(BackendKey { vip, address, port }, Id { id, generation: record.generation });
         if record.state == backend_state::UP {
@@ -160,19 +160,22 @@ pub fn apply(
     Ok(())
 }
 
-fn v4(address: Ipv4Addr) -> Address {
-    Address::from_v4(address.octets())
+fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(ip) => Address::from_v4(ip.octets()),
+        IpAddr::V6(ip) => Address::from_v6(ip.octets()),
+    }
 }
 
-/// The IPv4 part of a table's address.
-pub fn ipv4(address: Address) -> Ipv4Addr {
-    Ipv4Addr::from(address.v4_wire().to_ne_bytes())
+/// An address of the tables.
+pub fn ip(address: Address) -> IpAddr {
+    Ipv6Addr::from(address.octets()).to_canonical()
 }
 
 fn bitmap(plan: &Plan) -> Vec<u64> {
     let mut words = vec![0u64; BITMAP_WORDS];
-    let mut mark = |first: usize, address: Ipv4Addr| {
-        let bit = v4(address).bitmap_bit() as usize;
+    let mut mark = |first: usize, ip: IpAddr| {
+        let bit = address(ip).bitmap_bit() as usize;
         if let Some(word) = words.get_mut(first + bit / 64) {
             *word |= 1 << (bit % 64);
         }
@@ -189,7 +192,7 @@ fn bitmap(plan: &Plan) -> Vec<u64> {
 fn vip_ids(plan: &Plan) -> BTreeMap<ServiceKey, VipTarget> {
     let mut ids = BTreeMap::new();
     for (id, vip) in &plan.vips {
-        let address = v4(vip.key.address);
+        let address = address(vip.key.address);
         let target = VipTarget::new(*id, 0);
         ids.insert(ServiceKey::new(address, vip.key.port.to_be(), vip.key.protocol.number()), target);
         // Any VIP of an address will do: they share the MAC.
@@ -202,7 +205,8 @@ fn services(plan: &Plan) -> BTreeMap<ServiceKey, ServiceRecord> {
     plan.services
         .iter()
         .map(|(service, vips)| {
-            let key = ServiceKey::new(v4(service.address), service.port.to_be(), service.protocol.number());
+            let key =
+                ServiceKey::new(address(service.address), service.port.to_be(), service.protocol.number());
             let mut record = ServiceRecord::default();
             for (slot, vip) in record.vips.iter_mut().zip(vips) {
                 *slot = ServiceVip { vip: vip.vip, port: vip.port.to_be() };
@@ -224,7 +228,7 @@ fn vip_record(vip: &VipPlan, onearm: bool) -> VipRecord {
         flags |= vip_flag::LAST_KNOWN;
     }
     VipRecord {
-        address: v4(vip.key.address),
+        address: address(vip.key.address),
         mac: vip.mac.0,
         mode: match vip.mode {
             Mode::Nat => mode::NAT,
@@ -254,7 +258,7 @@ fn backend_record(backend: &BackendPlan, ports: &BTreeMap<u16, PortRecord>) -> B
         flags |= backend_flag::REDIRECT;
     }
     BackendRecord {
-        address: v4(backend.key.address),
+        address: address(backend.key.address),
         mac,
         state: match backend.state {
             State::Up => backend_state::UP,

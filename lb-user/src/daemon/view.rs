@@ -1,7 +1,7 @@
 //! What the daemon knows, as the API tells it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use anyhow::Result;
 use lb_core::conn::{is_live, state, state_name};
@@ -18,7 +18,7 @@ use crate::dataplane::{ConnTable, DataPlane, Pass, Pins};
 use crate::io::sys;
 
 use super::Daemon;
-use super::tables::ipv4;
+use super::tables::ip;
 
 /// Which connections are asked for.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct Filter {
 impl Daemon {
     /// The state.
     pub fn status(&self) -> Result<Status> {
-        let health: BTreeMap<Ipv4Addr, Health> = self.prober.status().collect();
+        let health: BTreeMap<IpAddr, Health> = self.prober.status().collect();
         let now = sys::clock_monotonic();
         let pass = self.sweeper.latest();
         let native = self.placed.ports.iter().all(|port| port.native);
@@ -68,7 +68,7 @@ impl Daemon {
     fn describe_vip(
         &self,
         vip: &VipPlan,
-        health: &BTreeMap<Ipv4Addr, Health>,
+        health: &BTreeMap<IpAddr, Health>,
         pass: Option<&Pass>,
         now: u64,
     ) -> Vip {
@@ -76,7 +76,7 @@ impl Daemon {
         Vip {
             id: vip.id.id,
             name: vip.name.clone(),
-            address: vip.key.address.into(),
+            address: vip.key.address,
             port: Some(vip.key.port).filter(|port| *port != 0),
             protocol: vip.key.protocol.to_string(),
             mac: vip.mac.to_string(),
@@ -105,7 +105,7 @@ impl Daemon {
         let slot = backend.neighbour.and_then(|n| u16::try_from(n.interface).ok());
         Backend {
             id: backend.id.id,
-            address: backend.key.address.into(),
+            address: backend.key.address,
             port: backend.translate_port,
             weight: backend.weight,
             state: backend.state.to_string(),
@@ -157,7 +157,7 @@ impl Daemon {
             backends.push(BackendStats {
                 id: *id,
                 vip: self.plan.vips.get(&backend.vip).map(|vip| vip.name.clone()).unwrap_or_default(),
-                address: backend.key.address.into(),
+                address: backend.key.address,
                 traffic: traffic(&self.dataplane.backend_traffic(*id)?),
             });
         }
@@ -212,7 +212,7 @@ fn traffic(counter: &TrafficCounter) -> Traffic {
 }
 
 /// When the data plane last saw a frame of a backend that shows it alive, in ns of the monotonic clock.
-pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: Ipv4Addr) -> Result<Option<u64>> {
+pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: IpAddr) -> Result<Option<u64>> {
     let mut latest: Option<u64> = None;
     let now = sys::clock_monotonic();
     for (id, _) in plan.backends.iter().filter(|(_, b)| b.key.address == backend) {
@@ -236,7 +236,7 @@ pub fn connections(pins: &Pins, plan: &Plan, settings: &Settings, filter: &Filte
         else {
             return;
         };
-        let address = IpAddr::from(backend.key.address);
+        let address = backend.key.address;
         let wanted = filter.vip.as_ref().is_none_or(|name| *name == vip.name)
             && filter.backend.is_none_or(|wanted| wanted == address);
         entry.set(value);
@@ -247,7 +247,7 @@ pub fn connections(pins: &Pins, plan: &Plan, settings: &Settings, filter: &Filte
         if found.connections.len() < filter.limit {
             let vip_port = u16::from_be(key.vip_port());
             found.connections.push(Connection {
-                client: ipv4(key.client).into(),
+                client: ip(key.client),
                 client_port: u16::from_be(key.client_port()),
                 vip: vip.name.clone(),
                 vip_port,

@@ -4,7 +4,7 @@
 //! links between switches are never taken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
@@ -58,7 +58,7 @@ pub struct HostPort {
     /// The host behind it; `None` for hardware.
     pub peer: Option<Peer>,
     /// The backends behind it; none: it leads to clients.
-    pub backends: Vec<Ipv4Addr>,
+    pub backends: Vec<IpAddr>,
 }
 
 impl HostPort {
@@ -81,7 +81,7 @@ pub struct Skipped {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The backend.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Name of the interface of the port that leads to it. `None`: it is in the network of an attached port, but no
     /// host has its address now, so it is down until it answers somewhere.
     pub port: Option<String>,
@@ -168,7 +168,7 @@ pub enum DiscoveryError {
     #[error("backend {ip} is on no attached network; the attached networks are {}", list("", .networks, ""))]
     BackendUnreachable {
         /// The backend.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// The networks of the attached hosts.
         networks: Vec<String>,
     },
@@ -176,7 +176,7 @@ pub enum DiscoveryError {
     #[error("backend {ip} is behind several ports ({}); give each host its own address, or name fewer ports with --attach", list("", .ports, ""))]
     BackendAmbiguous {
         /// The backend.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// The ports.
         ports: Vec<String>,
     },
@@ -219,7 +219,7 @@ fn host_list(hosts: &[String]) -> String {
 }
 
 /// Finds the ports for the inline placement and where the backends are. With `attach`, exactly those interfaces.
-pub fn inline(facts: &Facts, attach: &[String], backends: &[Ipv4Addr]) -> Result<Inline, DiscoveryError> {
+pub fn inline(facts: &Facts, attach: &[String], backends: &[IpAddr]) -> Result<Inline, DiscoveryError> {
     let view = View::new(facts);
     let (mut ports, skipped) =
         if attach.is_empty() { view.all_ports()? } else { (view.named_ports(attach)?, vec![]) };
@@ -236,7 +236,7 @@ pub fn inline(facts: &Facts, attach: &[String], backends: &[Ipv4Addr]) -> Result
 }
 
 /// Finds the host, its interface and the backends of the one-armed placement.
-pub fn onearm(facts: &Facts, host: &str, backends: &[Ipv4Addr]) -> Result<Onearm, DiscoveryError> {
+pub fn onearm(facts: &Facts, host: &str, backends: &[IpAddr]) -> Result<Onearm, DiscoveryError> {
     let nodes: Vec<&Node> = facts.nodes.hosts_named(host).collect();
     let node = match nodes[..] {
         [node] => node,
@@ -278,7 +278,7 @@ pub fn onearm(facts: &Facts, host: &str, backends: &[Ipv4Addr]) -> Result<Onearm
 }
 
 /// Finds the one port behind which a host has the address.
-fn place(ip: Ipv4Addr, ports: &[HostPort]) -> Result<Place, DiscoveryError> {
+fn place(ip: IpAddr, ports: &[HostPort]) -> Result<Place, DiscoveryError> {
     let peers = || ports.iter().filter_map(|port| Some((port, port.peer.as_ref()?)));
     let owners: Vec<_> = peers().filter(|(_, peer)| peer.ipv4.iter().any(|own| own.address == ip)).collect();
     match owners[..] {

@@ -112,8 +112,8 @@ impl Net {
     }
 }
 
-fn ips(last: &[u8]) -> Vec<Ipv4Addr> {
-    last.iter().map(|&n| Ipv4Addr::new(10, 0, 0, n)).collect()
+fn ips(last: &[u8]) -> Vec<IpAddr> {
+    last.iter().map(|&n| IpAddr::from([10, 0, 0, n])).collect()
 }
 
 fn names(ports: &[HostPort]) -> Vec<&str> {
@@ -210,7 +210,7 @@ fn other_ports_of_a_switch_are_named_with_their_reason() {
     assert!(found.skipped[1].reason.contains("--attach"), "{:?}", found.skipped[1]);
 
     // Named, the hardware port is taken; what is behind it only probing can tell.
-    let found = inline(&net.0, &["eth7".to_owned()], &[Ipv4Addr::new(192, 168, 0, 1)]).expect("found");
+    let found = inline(&net.0, &["eth7".to_owned()], &[IpAddr::from([192, 168, 0, 1])]).expect("found");
     assert_eq!((names(&found.ports), &found.ports[0].peer), (vec!["eth7"], &None));
     assert_eq!(found.backends[0].port, None);
     let error = inline(&net.0, &["ax".to_owned()], &[]).expect_err("no hook");
@@ -239,9 +239,9 @@ fn backends_in_the_network_wait_and_others_are_refused() {
     let mut net = Net::single(2);
     let found = inline(&net.0, &[], &ips(&[1, 77])).expect("found");
     assert_eq!(found.backends[1], Place { ip: ips(&[77])[0], port: None, mac: None });
-    let error = inline(&net.0, &[], &[Ipv4Addr::new(192, 168, 7, 7)]).expect_err("elsewhere").to_string();
+    let error = inline(&net.0, &[], &[IpAddr::from([192, 168, 7, 7])]).expect_err("elsewhere").to_string();
     assert_eq!(error, "backend 192.168.7.7 is on no attached network; the attached networks are 10.0.0.0/8");
-    net.0.spaces[1].links[1].ipv4[0].address = ips(&[1])[0];
+    net.0.spaces[1].links[1].ipv4[0].address = Ipv4Addr::new(10, 0, 0, 1);
     let error = inline(&net.0, &[], &ips(&[1])).expect_err("twice").to_string();
     assert!(error.contains("s1-eth1 to h1, s1-eth2 to h2"), "{error}");
     inline(&net.0, &["s1-eth2".to_owned()], &ips(&[1])).expect("only one of them is attached");
@@ -300,10 +300,10 @@ fn onearm_finds_the_host_its_interface_and_the_backends() {
     assert_eq!(found.ports.len(), 7);
     assert_eq!(found.backends[0].mac, Some(Mac([0, 0, 0, 0, 0, 1])));
     assert_eq!(found.backends[2], Place { ip: ips(&[99])[0], port: None, mac: None });
-    let error = onearm(&net.0, "h7", &[Ipv4Addr::new(192, 168, 7, 7)]).expect_err("elsewhere");
+    let error = onearm(&net.0, "h7", &[IpAddr::from([192, 168, 7, 7])]).expect_err("elsewhere");
     assert!(matches!(error, DiscoveryError::BackendUnreachable { .. }), "{error}");
     // The same address on two hosts is what layer-2 DSR is for.
-    net.0.spaces[1].links[1].ipv4[0].address = ips(&[1])[0];
+    net.0.spaces[1].links[1].ipv4[0].address = Ipv4Addr::new(10, 0, 0, 1);
     assert_eq!(onearm(&net.0, "h7", &ips(&[1])).expect("found").backends[0].mac, None);
 }
 

@@ -51,7 +51,8 @@ pub struct Ipv4Prefix {
 
 impl Ipv4Prefix {
     /// Whether `other` is in the same network.
-    pub fn contains(&self, other: Ipv4Addr) -> bool {
+    pub fn contains(&self, other: IpAddr) -> bool {
+        let IpAddr::V4(other) = other else { return false };
         let shift = 32u32.saturating_sub(u32::from(self.prefix_len));
         let mask = u32::MAX.checked_shl(shift).unwrap_or(0);
         (u32::from(self.address) ^ u32::from(other)) & mask == 0
@@ -236,7 +237,7 @@ mod tests {
     fn prefixes_contain_their_network() {
         let prefix =
             |text: &str, prefix_len| Ipv4Prefix { address: text.parse().expect("address"), prefix_len };
-        let other = Ipv4Addr::new(10, 0, 1, 9);
+        let other = IpAddr::from([10, 0, 1, 9]);
         assert!(prefix("10.0.0.1", 8).contains(other));
         assert!(!prefix("10.0.0.1", 24).contains(other));
         assert!(prefix("10.0.1.9", 32).contains(other));

@@ -1,6 +1,6 @@
 //! The rules between values, the same for a file and for arguments.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Problems;
@@ -47,7 +47,7 @@ pub(super) fn config(config: &mut Config, places: &Places, problems: &mut Proble
     placement(&config.placement, places, problems);
     limits(config, places, problems);
     macs(&mut config.vips, places, problems);
-    let addresses: BTreeSet<Ipv4Addr> = config.vips.iter().map(|vip| vip.address).collect();
+    let addresses: BTreeSet<IpAddr> = config.vips.iter().map(|vip| vip.address).collect();
     let (mut keys, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (vip, place) in config.vips.iter().zip(&places.vips) {
         let key = vip.key();
@@ -128,7 +128,7 @@ fn limits(config: &Config, places: &Places, problems: &mut Problems) {
 
 /// One MAC for an address: the one that is named, the same wherever it is named.
 fn macs(vips: &mut [VipConfig], places: &Places, problems: &mut Problems) {
-    let mut named: BTreeMap<Ipv4Addr, MacAddr> = BTreeMap::new();
+    let mut named: BTreeMap<IpAddr, MacAddr> = BTreeMap::new();
     for (vip, place) in vips.iter().zip(&places.vips) {
         let Some(offset) = place.mac else { continue };
         let mac = vip.mac;
@@ -170,7 +170,7 @@ fn mode(placement: PlacementKind, vip: &VipConfig, place: &VipPlace, problems: &
     }
 }
 
-fn backends(vip: &VipConfig, place: &VipPlace, vips: &BTreeSet<Ipv4Addr>, problems: &mut Problems) {
+fn backends(vip: &VipConfig, place: &VipPlace, vips: &BTreeSet<IpAddr>, problems: &mut Problems) {
     let (mut services, mut names) = (BTreeSet::new(), BTreeSet::new());
     let key = vip.key();
     for (backend, place) in vip.backends.iter().zip(&place.backends) {

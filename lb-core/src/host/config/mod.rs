@@ -10,7 +10,7 @@ mod error;
 mod parse;
 mod read;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
@@ -77,8 +77,8 @@ impl Config {
 
     /// Every backend address, ascending, once: what the prober has to watch.
     #[must_use]
-    pub fn backend_addresses(&self) -> Vec<Ipv4Addr> {
-        let mut all: Vec<Ipv4Addr> = self.vips.iter().flat_map(|v| &v.backends).map(|b| b.address).collect();
+    pub fn backend_addresses(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = self.vips.iter().flat_map(|v| &v.backends).map(|b| b.address).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -198,7 +198,7 @@ pub struct VipConfig {
     /// Unique among VIPs.
     pub name: String,
     /// The address that clients use.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port; `None` is every port of the protocol. Of two VIPs that match, the one with the port wins.
     pub port: Option<u16>,
     /// TCP or UDP.
@@ -235,7 +235,7 @@ impl VipConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct VipKey {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its port in host byte order, 0 for every port.
     pub port: u16,
     /// Its protocol.
@@ -243,11 +243,11 @@ pub struct VipKey {
 }
 
 impl core::fmt::Display for VipKey {
-    /// `10.0.1.1:80/tcp`, or `10.0.1.1/tcp` for every port.
+    /// `10.0.1.1:80/tcp`, `[2001:db8::1]:80/tcp`, or `10.0.1.1/tcp` for every port.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.port {
-            0 => write!(f, "{}/{}", self.address, self.protocol),
-            port => write!(f, "{}:{port}/{}", self.address, self.protocol),
+        match (self.port, self.address) {
+            (0, address) => write!(f, "{address}/{}", self.protocol),
+            (port, address) => write!(f, "{}/{}", SocketAddr::new(address, port), self.protocol),
         }
     }
 }
@@ -258,7 +258,7 @@ pub struct BackendConfig {
     /// Unique in its VIP.
     pub name: String,
     /// The backend's own address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port that the VIP's port is translated to, if it is.
     pub port: Option<u16>,
     /// Its share of new flows, 0 to 256; 0 takes none.
@@ -267,8 +267,8 @@ pub struct BackendConfig {
 
 impl BackendConfig {
     /// The name of a backend that is given none: its address, with the port if it has one of its own.
-    pub(crate) fn default_name(address: Ipv4Addr, port: Option<u16>) -> String {
-        port.map_or_else(|| address.to_string(), |port| format!("{address}:{port}"))
+    pub(crate) fn default_name(address: IpAddr, port: Option<u16>) -> String {
+        port.map_or_else(|| address.to_string(), |port| SocketAddr::new(address, port).to_string())
     }
 }
 

@@ -48,7 +48,7 @@
 mod target;
 mod types;
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use self::target::Target;
@@ -128,10 +128,10 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub struct Prober {
     settings: Settings,
-    targets: BTreeMap<Ipv4Addr, Target>,
+    targets: BTreeMap<IpAddr, Target>,
     /// Preset pox: when the next tick is, and who was probed last.
     tick: u64,
-    cursor: Option<Ipv4Addr>,
+    cursor: Option<IpAddr>,
 }
 
 impl Prober {
@@ -144,10 +144,10 @@ impl Prober {
     /// Takes new settings and the whole set of backends to watch. Those that were watched keep their state, new ones
     /// begin as [`State::Probing`] with their first probes spread over one interval, the others are forgotten.
     #[must_use]
-    pub fn configure(&mut self, settings: Settings, backends: &[Ipv4Addr], now: u64) -> Vec<Command> {
+    pub fn configure(&mut self, settings: Settings, backends: &[IpAddr], now: u64) -> Vec<Command> {
         self.settings = settings;
         self.targets.retain(|address, _| backends.contains(address));
-        let new: Vec<Ipv4Addr> =
+        let new: Vec<IpAddr> =
             backends.iter().copied().filter(|address| !self.targets.contains_key(address)).collect();
         let gap = settings.interval_ns / new.len().max(1) as u64;
         for (place, address) in (0_u64..).zip(new) {
@@ -159,7 +159,7 @@ impl Prober {
 
     /// Begins with a backend as up, where it was found by an earlier daemon whose tables are adopted: it stays in
     /// rotation, and goes down only by missed probes.
-    pub fn assume_up(&mut self, backend: Ipv4Addr, neighbour: Neighbour, now: u64) {
+    pub fn assume_up(&mut self, backend: IpAddr, neighbour: Neighbour, now: u64) {
         if let Some(target) = self.targets.get_mut(&backend) {
             target.assume_up(neighbour, now);
         }
@@ -167,7 +167,7 @@ impl Prober {
 
     /// Backends that [`Event::Wake`] is about to judge: the driver first asks the data plane for their last frame.
     #[must_use]
-    pub fn due(&self, now: u64) -> Vec<Ipv4Addr> {
+    pub fn due(&self, now: u64) -> Vec<IpAddr> {
         self.targets
             .iter()
             .filter(|(_, t)| t.is_due(&self.settings, now))
@@ -176,13 +176,13 @@ impl Prober {
     }
 
     /// Every backend with what is known about it.
-    pub fn status(&self) -> impl Iterator<Item = (Ipv4Addr, Status)> + '_ {
+    pub fn status(&self) -> impl Iterator<Item = (IpAddr, Status)> + '_ {
         self.targets.iter().map(|(address, target)| (*address, target.status()))
     }
 
     /// The state of one backend, if it is watched.
     #[must_use]
-    pub fn state(&self, backend: Ipv4Addr) -> Option<State> {
+    pub fn state(&self, backend: IpAddr) -> Option<State> {
         self.targets.get(&backend).map(Target::state)
     }
 
@@ -246,7 +246,7 @@ impl Prober {
         } else {
             now.saturating_add(tick)
         };
-        let probed = |(address, target): (&Ipv4Addr, &Target)| target.is_probed().then_some(*address);
+        let probed = |(address, target): (&IpAddr, &Target)| target.is_probed().then_some(*address);
         let after = self.cursor.and_then(|cursor| {
             let beyond = (core::ops::Bound::Excluded(cursor), core::ops::Bound::Unbounded);
             self.targets.range(beyond).find_map(probed)
@@ -267,7 +267,7 @@ impl Prober {
         }
     }
 
-    fn with(&mut self, backend: Ipv4Addr, act: impl FnOnce(&mut Target)) {
+    fn with(&mut self, backend: IpAddr, act: impl FnOnce(&mut Target)) {
         if let Some(target) = self.targets.get_mut(&backend) {
             act(target);
         }
@@ -275,7 +275,7 @@ impl Prober {
 
     fn change(
         &mut self,
-        backend: Ipv4Addr,
+        backend: IpAddr,
         now: u64,
         commands: &mut Vec<Command>,
         act: impl FnOnce(&mut Target) -> Option<Reason>,
@@ -306,7 +306,7 @@ impl Prober {
 
 /// Reports a change of state, and a move of a backend that stays up.
 fn announce(
-    backend: Ipv4Addr,
+    backend: IpAddr,
     target: &mut Target,
     from: State,
     reason: Option<Reason>,

@@ -1,10 +1,10 @@
 //! One backend under watch.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use super::{Counters, Destination, NS_PER_MS, Neighbour, Reason, Settings, State, Status};
-use crate::host::seed::mix;
+use crate::host::seed::{address_v6, mix};
 
 /// Clocks of the kernel's stamps and of the driver may disagree by a little.
 const CLOCK_SLACK_NS: u64 = NS_PER_MS;
@@ -146,8 +146,12 @@ impl Target {
     }
 
     /// The next jitter of this backend: the same for the same seed, backend and number of probes.
-    pub(super) fn jitter(&self, settings: &Settings, backend: Ipv4Addr) -> u64 {
-        let random = mix(settings.seed ^ u64::from(u32::from(backend)) ^ mix(self.counters.sent));
+    pub(super) fn jitter(&self, settings: &Settings, backend: IpAddr) -> u64 {
+        let own = match backend {
+            IpAddr::V4(address) => u64::from(u32::from(address)),
+            IpAddr::V6(address) => address_v6(address),
+        };
+        let random = mix(settings.seed ^ own ^ mix(self.counters.sent));
         random % settings.longest_jitter_ns().saturating_add(1)
     }
 

@@ -1,7 +1,7 @@
 //! The words of the prober: states, reasons, events, commands.
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use serde::Serialize;
 
@@ -110,19 +110,19 @@ pub enum Event {
     /// A probe was sent.
     ProbeSent {
         /// To whom.
-        backend: Ipv4Addr,
+        backend: IpAddr,
         /// The clock when it left.
         at: u64,
     },
     /// A probe could not be sent.
     SendFailed {
         /// To whom.
-        backend: Ipv4Addr,
+        backend: IpAddr,
     },
     /// An ARP reply whose sender is the backend.
     Reply {
         /// From whom.
-        backend: Ipv4Addr,
+        backend: IpAddr,
         /// When the kernel took it in.
         received_at: u64,
         /// From where.
@@ -131,7 +131,7 @@ pub enum Event {
     /// The data plane saw a frame from the backend that shows its service alive (not a mere reset).
     FrameSeen {
         /// From whom.
-        backend: Ipv4Addr,
+        backend: IpAddr,
         /// When the last one was seen.
         at: u64,
     },
@@ -148,17 +148,17 @@ pub enum Event {
     /// The administrator puts a backend into service.
     Enable {
         /// Which.
-        backend: Ipv4Addr,
+        backend: IpAddr,
     },
     /// The administrator lets a backend run dry.
     Drain {
         /// Which.
-        backend: Ipv4Addr,
+        backend: IpAddr,
     },
     /// The administrator takes a backend out.
     Disable {
         /// Which.
-        backend: Ipv4Addr,
+        backend: IpAddr,
     },
 }
 
@@ -177,14 +177,14 @@ pub enum Command {
     /// Send an ARP request for the backend now.
     SendProbe {
         /// For whom.
-        backend: Ipv4Addr,
+        backend: IpAddr,
         /// To where.
         to: Destination,
     },
     /// Put this into the tables and the log.
     StateChange {
         /// Whose.
-        backend: Ipv4Addr,
+        backend: IpAddr,
         /// Before.
         from: State,
         /// After; equal to `from` when a backend is "up again" elsewhere.
