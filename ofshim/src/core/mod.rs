@@ -25,6 +25,7 @@ mod reconcile;
 mod report;
 mod session;
 mod switch;
+pub mod topo;
 pub mod view;
 pub mod vip;
 
