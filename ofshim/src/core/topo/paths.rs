@@ -90,9 +90,12 @@ fn detour(graph: &Graph, path: &Path, at: usize, to: Node, found: &[Path]) -> Op
     Some(Path { cost, links: [root, &tail.links].concat() })
 }
 
+/// How far a switch is, and the link by which it is reached; none for the source.
+type Reached = (u64, Option<(Node, Edge)>);
+
 /// Dijkstra from the source, for one path.
 fn shortest(graph: &Graph, from: Node, to: Node, barred: &Barred) -> Option<Path> {
-    let mut best: Vec<Option<(u64, Option<(Node, Edge)>)>> = vec![None; graph.capacity()];
+    let mut best: Vec<Option<Reached>> = vec![None; graph.capacity()];
     if let Some(start) = best.get_mut(from as usize) {
         *start = Some((0, None));
     }
