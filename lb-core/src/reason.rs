@@ -53,6 +53,16 @@ reasons! {
     ToClientSwitch = 5, Forwarded, "to_client_switch";
     /// An ARP request for a VIP, answered with the VIP's virtual MAC.
     ArpAnswered = 6, Answered, "arp_answered";
+    /// A neighbour solicitation for a VIP, answered with the VIP's virtual MAC.
+    NdpAnswered = 7, Answered, "ndp_answered";
+    /// An ICMP echo request to a VIP, answered.
+    EchoAnswered = 8, Answered, "echo_answered";
+    /// Nobody is in rotation, and the client was told so.
+    Rejected = 9, Answered, "rejected";
+    /// Too long for the tunnel to the backend, and the client was told so.
+    TooBigAnswered = 10, Answered, "too_big_answered";
+    /// Of a connection whose backend is down, and the client got a reset.
+    ResetAnswered = 11, Answered, "reset_answered";
 
     /// Neither for a VIP nor from a backend.
     NotOurs = 16, Passed, "not_ours";
@@ -66,6 +76,8 @@ reasons! {
     AlreadyBalanced = 20, Passed, "already_balanced";
     /// From a backend, but of no connection: direct traffic.
     NoConnection = 21, Passed, "no_connection";
+    /// Neighbour discovery in which somebody else claims a VIP as its own address.
+    NdpVipClaimed = 22, Passed, "ndp_vip_claimed";
 
     /// To a VIP's address, but to no port or protocol that it serves.
     VipNoService = 32, Dropped, "vip_no_service";
@@ -83,6 +95,35 @@ reasons! {
     TableFull = 38, Dropped, "table_full";
     /// The packet could not be rewritten as decided.
     RewriteFailed = 39, Dropped, "rewrite_failed";
+    /// An ICMP error for a VIP that complains of a packet of no connection.
+    IcmpNoConnection = 40, Dropped, "icmp_no_connection";
+    /// A later fragment for a VIP whose first part was not seen.
+    FragmentUnknown = 41, Dropped, "fragment_unknown";
+    /// The client is on the VIP's deny list, or not on its allow list.
+    Denied = 42, Dropped, "denied";
+    /// The client opens connections faster than the VIP allows.
+    SourceLimit = 43, Dropped, "source_limit";
+    /// Connections are opened faster than the data plane allows.
+    NewFlowCap = 44, Dropped, "new_flow_cap";
+    /// Full NAT has no port left to lend for this backend.
+    SnatExhausted = 45, Dropped, "snat_exhausted";
+    /// The program for a rare kind of packet is not loaded.
+    StageMissing = 46, Dropped, "stage_missing";
+    /// For a VIP, behind extension headers that cannot be followed.
+    VipExtension = 47, Dropped, "vip_extension";
+
+    /// An ICMP error on its way to a backend.
+    IcmpToBackend = 48, Forwarded, "icmp_to_backend";
+    /// An ICMP error on its way to a client.
+    IcmpToClient = 49, Forwarded, "icmp_to_client";
+    /// A later fragment on its way to a backend.
+    FragmentToBackend = 50, Forwarded, "fragment_to_backend";
+    /// A later fragment on its way to a client.
+    FragmentToClient = 51, Forwarded, "fragment_to_client";
+    /// ARP or neighbour discovery of a backend that names the VIP: it leaves with the VIP's MAC.
+    NeighbourCorrected = 52, Forwarded, "neighbour_corrected";
+    /// The answer to such a question, on its way to the backend that asked.
+    NeighbourToBackend = 53, Forwarded, "neighbour_to_backend";
 }
 
 /// Slots of the counter array: room for reasons to come.
