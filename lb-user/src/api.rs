@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/stats` | [`Stats`] |
-//! | `GET /v1/connections?limit=N&vip=NAME&backend=ADDRESS` | [`Connections`] |
+//! | `GET /v1/connections` with the fields of [`crate::conns::Fields`] | [`Connections`] |
+//! | `GET /metrics` | the same as Prometheus reads it, [`crate::metrics`] |
 //! | `POST /v1/detach` | [`Detached`]; the daemon ends after it |
 //!
 //! A request that cannot be met is answered with a status code of 400 or above and an [`ErrorBody`].
@@ -293,13 +294,15 @@ pub struct BackendStats {
     pub traffic: Traffic,
 }
 
-/// Connections, a part of them.
+/// Connections, a part of them, sorted by client address and port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     /// Live entries that match the filter, whether listed or not.
     pub total: u64,
     /// The listed ones.
     pub connections: Vec<Connection>,
+    /// The last one listed, if there are more behind it: what `after` takes to go on.
+    pub next: Option<String>,
 }
 
 /// A tracked connection.

@@ -1,13 +1,14 @@
 //! The command line: what can be asked for, and how it is refused.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use lb_core::host::config::{Arguments, Config};
 
+use crate::conns::{Clients, Fields, MAX_LIMIT, PROTOCOLS, Place, STATES};
 use crate::daemon::Options;
 use crate::failure::Failure;
 
@@ -15,8 +16,6 @@ use crate::failure::Failure;
 pub const RUN_DIR: &str = "/run/lb";
 /// Where maps and links are pinned unless told otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/lb";
-/// Connections that are listed unless told otherwise.
-pub const CONNECTIONS: usize = 100;
 
 /// An XDP load balancer for Open vSwitch and Mininet.
 #[derive(Debug, Parser)]
@@ -57,12 +56,17 @@ pub enum Command {
     /// List tracked connections
     #[command(
         alias = "connections",
-        after_help = "Example:\n  lb conn --limit 20 --vip 10.0.1.1/tcp --backend 10.0.0.1"
+        after_help = "Examples:\n  \
+            lb conn --limit 20 --vip 10.0.1.1/tcp --backend 10.0.0.1\n  \
+            lb conn --client 10.0.0.0/24 --state established --page 2"
     )]
     Conn(ConnArgs),
     /// Show the counters: where every packet ended, traffic by VIP and backend
     #[command(after_help = "Example:\n  lb stats --reasons-all")]
     Stats(StatsArgs),
+    /// Show packets, bits and connections a second as they go, by VIP, backend and reason
+    #[command(after_help = "Example:\n  lb top --interval 2\n\nEnds on q or Ctrl-C.")]
+    Top(TopArgs),
     /// Check the machine and name what mends it; needs no daemon
     #[command(
         after_help = "Examples:\n  lb doctor\n  lb doctor --host lb1\n\nExit status 1 if a check fails."
@@ -109,6 +113,9 @@ pub struct RunArgs {
     /// Load this XDP object instead of the one in the binary
     #[arg(long, value_name = "FILE")]
     pub object: Option<PathBuf>,
+    /// Serve the counters to Prometheus on this TCP address too, at /metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// Log a line for each packet; slow
     #[arg(long)]
     pub log_packets: bool,
@@ -120,15 +127,66 @@ pub struct RunArgs {
 /// Arguments of `lb conn`.
 #[derive(Debug, Args)]
 pub struct ConnArgs {
-    /// List this many at most
-    #[arg(long, value_name = "N", default_value_t = CONNECTIONS)]
-    pub limit: usize,
+    /// List this many at most [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LIMIT as i64))]
+    pub limit: Option<u32>,
+    /// Show this page of the list, from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "after")]
+    pub page: Option<u32>,
+    /// Go on behind this connection, as the end of a list names it
+    #[arg(long, value_name = "CONNECTION")]
+    pub after: Option<Place>,
     /// Only those of the VIP of this name
     #[arg(long, value_name = "NAME")]
     pub vip: Option<String>,
-    /// Only those of this backend
-    #[arg(long, value_name = "ADDRESS")]
-    pub backend: Option<IpAddr>,
+    /// Only those of this backend: its name, its address, or address and port
+    #[arg(long, value_name = "BACKEND")]
+    pub backend: Option<String>,
+    /// Only those of these clients: address, prefix, or address and port
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+    /// Only those in this state
+    #[arg(long, value_name = "STATE", value_parser = STATES)]
+    pub state: Option<String>,
+    /// Only those of this protocol
+    #[arg(long, value_name = "PROTOCOL", value_parser = PROTOCOLS)]
+    pub protocol: Option<String>,
+}
+
+impl ConnArgs {
+    /// As the daemon is asked.
+    ///
+    /// # Errors
+    /// `--client` is none.
+    pub fn fields(self) -> Result<Fields, Failure> {
+        let Self { limit, page, after, vip, backend, client, state, protocol } = self;
+        if let Some(client) = &client {
+            client
+                .parse::<Clients>()
+                .map_err(|why| Failure::wrong(format!("--client {client}: {why}; see 'lb conn --help'")))?;
+        }
+        Ok(Fields {
+            limit: limit.map(|limit| limit.to_string()),
+            page: page.map(|page| page.to_string()),
+            after: after.map(|place| place.to_string()),
+            vip,
+            backend,
+            client,
+            state,
+            protocol,
+        })
+    }
+}
+
+/// Arguments of `lb top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Seconds between two screens
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// End after this many screens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
 }
 
 /// Arguments of `lb stats`.
@@ -184,6 +242,7 @@ fn help_of(arguments: &[OsString]) -> &'static str {
         ("conn", "lb conn"),
         ("connections", "lb conn"),
         ("stats", "lb stats"),
+        ("top", "lb top"),
         ("doctor", "lb doctor"),
         ("detach", "lb detach"),
     ];
@@ -215,7 +274,14 @@ impl RunArgs {
     /// A mistake in the arguments or the configuration file, as one line.
     pub fn options(&self, run_dir: PathBuf, pin_dir: PathBuf) -> Result<Options, Failure> {
         let config = self.configuration()?;
-        Ok(Options { config, object: self.object.clone(), log_packets: self.log_packets, run_dir, pin_dir })
+        Ok(Options {
+            config,
+            object: self.object.clone(),
+            log_packets: self.log_packets,
+            metrics: self.metrics,
+            run_dir,
+            pin_dir,
+        })
     }
 
     fn configuration(&self) -> Result<Config, Failure> {
@@ -293,6 +359,7 @@ mod tests {
         match parse(arguments) {
             Ok(Parsed::Command(cli)) => match cli.command {
                 Command::Run(run) => run.options(cli.run_dir, cli.pin_dir).unwrap_err(),
+                Command::Conn(conn) => conn.fields().unwrap_err(),
                 command => panic!("taken: {command:?}"),
             },
             Ok(Parsed::Text(text)) => panic!("a text: {text}"),
@@ -318,6 +385,10 @@ mod tests {
             (&["lb", "run", "--config", "f", "--attach", "x"], "--attach cannot be used with --config"),
             (&["lb", "run", "--nonsense"], "unexpected argument '--nonsense' found"),
             (&["lb", "conn", "--limit", "many"], "invalid value 'many' for '--limit <N>'"),
+            (&["lb", "conn", "--state", "open"], "possible values: syn, established"),
+            (&["lb", "conn", "--after", "x"], "not the place of a connection"),
+            (&["lb", "conn", "--client", "h3"], "--client h3: not an address"),
+            (&["lb", "run", "--metrics", "9000"], "invalid value '9000' for '--metrics"),
             (&["lb", "runn"], "unrecognized subcommand 'runn'"),
             (&["lb"], "'lb' requires a subcommand"),
         ];
@@ -345,7 +416,7 @@ mod tests {
     #[test]
     fn help_names_every_subcommand() {
         let Ok(Parsed::Text(help)) = parse(["lb", "--help"]) else { panic!("no help") };
-        for name in ["run", "status", "backend", "conn", "stats", "doctor", "detach"] {
+        for name in ["run", "status", "backend", "conn", "stats", "top", "doctor", "detach"] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not in {help}");
         }
     }

@@ -1,20 +1,20 @@
 //! Asks the daemon: one HTTP request over its unix socket.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::api::{Connections, Detached, ErrorBody, Stats, Status};
+use crate::conns::Fields;
 use crate::failure::Failure;
 use crate::server::socket_path;
 
@@ -58,24 +58,27 @@ pub async fn stats(run_dir: &Path) -> Result<Stats, AskError> {
     ask(run_dir, Method::GET, "/v1/stats").await
 }
 
-/// Asks for at most `limit` connections, of one VIP or backend if given.
+/// Asks for connections.
 ///
 /// # Errors
-/// As [`status`]; also an unknown VIP.
-pub async fn connections(
-    run_dir: &Path,
-    limit: usize,
-    vip: Option<&str>,
-    backend: Option<IpAddr>,
-) -> Result<Connections, AskError> {
-    let mut path = format!("/v1/connections?limit={limit}");
-    if let Some(vip) = vip {
-        path.push_str("&vip=");
-        path.push_str(&escaped(vip));
-    }
-    if let Some(backend) = backend {
-        path.push_str("&backend=");
-        path.push_str(&escaped(&backend.to_string()));
+/// As [`status`]; also an unknown VIP or backend.
+pub async fn connections(run_dir: &Path, fields: &Fields) -> Result<Connections, AskError> {
+    let Fields { limit, page, after, vip, backend, client, state, protocol } = fields;
+    let all = [
+        ("limit", limit),
+        ("page", page),
+        ("after", after),
+        ("vip", vip),
+        ("backend", backend),
+        ("client", client),
+        ("state", state),
+        ("protocol", protocol),
+    ];
+    let mut path = "/v1/connections".to_owned();
+    for (name, value) in all {
+        let Some(value) = value else { continue };
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(&format!("{name}={}", escaped(value)));
     }
     ask(run_dir, Method::GET, &path).await
 }
@@ -114,7 +117,8 @@ async fn ask<T: DeserializeOwned>(run_dir: &Path, method: Method, path: &str) ->
     };
     match timeout(ANSWER, exchange(stream, method, path)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(message)) => {
+        Ok(Err(Refusal::Question(message))) => Err(AskError::Failed(Failure::wrong(message))),
+        Ok(Err(Refusal::Answer(message))) => {
             Err(AskError::Failed(Failure::at_work(format!("the daemon on {shown}: {message}"))))
         }
         Err(_) => {
@@ -141,7 +145,21 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> AskError {
     }
 }
 
-async fn exchange<T: DeserializeOwned>(stream: UnixStream, method: Method, path: &str) -> Result<T, String> {
+/// Why an exchange gave no answer.
+enum Refusal {
+    /// The daemon says that the question is wrong.
+    Question(String),
+    /// Something else.
+    Answer(String),
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self::Answer(message)
+    }
+}
+
+async fn exchange<T: DeserializeOwned>(stream: UnixStream, method: Method, path: &str) -> Result<T, Refusal> {
     let broken = |error: hyper::Error| format!("the connection broke: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = Request::builder()
@@ -165,11 +183,12 @@ async fn exchange<T: DeserializeOwned>(stream: UnixStream, method: Method, path:
     let (status, body) = answer?;
     if status.is_success() {
         return serde_json::from_slice(&body)
-            .map_err(|error| format!("an answer of another version: {error}"));
+            .map_err(|error| Refusal::Answer(format!("an answer of another version: {error}")));
     }
     match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(body) => Err(body.error),
-        Err(_) => Err(format!("refused with status {status}")),
+        Ok(body) if status == StatusCode::BAD_REQUEST => Err(Refusal::Question(body.error)),
+        Ok(body) => Err(body.error.into()),
+        Err(_) => Err(format!("refused with status {status}").into()),
     }
 }
 

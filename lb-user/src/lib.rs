@@ -3,12 +3,15 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod conns;
 pub mod daemon;
 pub mod dataplane;
 pub mod diagnose;
 pub mod failure;
 pub mod io;
 pub mod logging;
+pub mod metrics;
 pub mod object;
 pub mod render;
 pub mod server;
+pub mod top;

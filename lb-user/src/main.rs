@@ -10,7 +10,7 @@ use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
 use lb_user::client::AskError;
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
-use lb_user::{client, daemon, diagnose, logging, render};
+use lb_user::{client, daemon, diagnose, logging, render, top};
 use serde::Serialize;
 
 fn main() -> ExitCode {
@@ -37,14 +37,14 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
             show(json, &status.vips, |_| render::backends(&status))?;
         }
         Command::Conn(filter) => {
-            let answer =
-                client::connections(&run_dir, filter.limit, filter.vip.as_deref(), filter.backend).await?;
+            let answer = client::connections(&run_dir, &filter.fields()?).await?;
             show(json, &answer, render::connections)?;
         }
         Command::Stats(arguments) => {
             let stats = client::stats(&run_dir).await?;
             show(json, &stats, |stats| render::stats(stats, arguments.reasons_all))?;
         }
+        Command::Top(arguments) => top::run(&run_dir, &arguments, json).await?,
         Command::Doctor(arguments) => {
             let report = diagnose::report(&run_dir, &pin_dir, &arguments).await;
             show(json, &report, render::report)?;

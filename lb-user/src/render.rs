@@ -3,6 +3,7 @@
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod top;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -193,7 +194,10 @@ pub fn connections(answer: &Connections) -> String {
         ]);
     }
     let listed = answer.connections.len();
-    let more = if (listed as u64) < answer.total { "; --limit shows more" } else { "" };
+    let more = match &answer.next {
+        Some(next) => format!("; more with --after '{next}'"),
+        None => String::new(),
+    };
     format!("{table}{listed} of {} connections{more}\n", answer.total)
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,24 +14,39 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use serde::Serialize;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Connections, Detached, ErrorBody, Stats, Status};
+use crate::conns::{self, Wanted};
 use crate::failure::{Failure, one_line};
+use crate::metrics;
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "lb.sock";
-/// Connections that are listed if the request does not say how many.
-const DEFAULT_LIMIT: usize = crate::cli::CONNECTIONS;
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(9);
 /// Bytes that a request's body may have; none is needed.
 const MAX_BODY: usize = 4096;
 
-/// Where an answer goes; `Err` is one line for the user.
-pub type Reply<T> = oneshot::Sender<Result<T, String>>;
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Denied>>;
+
+/// Why a question is not answered, in one line for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The question is wrong: it names what is not there, for instance.
+    Wrong(String),
+    /// The question is right, and answering it failed.
+    Failed(String),
+}
+
+impl From<anyhow::Error> for Denied {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
 
 /// A question to the daemon.
 #[derive(Debug)]
@@ -41,16 +56,7 @@ pub enum Query {
     /// The counters.
     Stats(Reply<Stats>),
     /// Tracked connections.
-    Connections {
-        /// List this many at most.
-        limit: usize,
-        /// Only those of the VIP of this name.
-        vip: Option<String>,
-        /// Only those of this backend.
-        backend: Option<IpAddr>,
-        /// Where the answer goes.
-        reply: Reply<Connections>,
-    },
+    Connections(Box<Wanted>, Reply<Connections>),
     /// Undo everything and end.
     Detach(Reply<Detached>),
 }
@@ -117,6 +123,28 @@ pub fn remove_socket(run_dir: &Path) {
     }
 }
 
+/// Listens for scrapers on a TCP address.
+///
+/// # Errors
+/// The address is not this machine's, or in use; exit status 2.
+pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::wrong(format!("--metrics {address}: cannot listen there: {error}; name another address"))
+    })
+}
+
+/// Serves `/metrics` and nothing else, to whoever reaches `listener`, until the runtime ends.
+pub async fn serve_metrics(listener: TcpListener, queries: mpsc::Sender<Query>) {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(async || Refusal(StatusCode::NOT_FOUND, "no such path; GET /metrics is known".to_owned()))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(queries);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!("the server of /metrics ended: {error}");
+    }
+}
+
 /// Answers requests by asking `queries`, until `shutdown` is there and open requests are answered.
 pub async fn serve(
     listener: UnixListener,
@@ -133,9 +161,10 @@ fn router(queries: mpsc::Sender<Query>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/stats", get(stats))
         .route("/v1/connections", get(connections))
+        .route("/metrics", get(metrics))
         .route("/v1/detach", post(detach))
         .fallback(async || {
-            let known = "GET /v1/status, /v1/stats, /v1/connections and POST /v1/detach are known";
+            let known = "GET /v1/status, /v1/stats, /v1/connections, /metrics and POST /v1/detach are known";
             Refusal(StatusCode::NOT_FOUND, format!("no such path; {known}"))
         })
         .method_not_allowed_fallback(async || {
@@ -172,32 +201,24 @@ async fn detach(State(queries): Queries, body: Result<Bytes, BytesRejection>) ->
     ask(&queries, Query::Detach).await
 }
 
-/// The filter of `GET /v1/connections`, as it came.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    limit: Option<String>,
-    vip: Option<String>,
-    backend: Option<String>,
-}
-
 async fn connections(
     State(queries): Queries,
-    filter: Result<UrlQuery<Filter>, QueryRejection>,
+    wanted: Result<UrlQuery<conns::Fields>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     bounded(body)?;
     let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
-    let UrlQuery(filter) = filter.map_err(|error| bad(error.body_text()))?;
-    let limit = filter.limit.map_or(Ok(DEFAULT_LIMIT), |text| {
-        text.parse().map_err(|_| bad(format!("limit={text}: not a number; give one, as in limit=100")))
-    })?;
-    let backend = filter.backend.map(|text| {
-        text.parse()
-            .map_err(|_| bad(format!("backend={text}: not an address; give one, as in backend=10.0.0.1")))
-    });
-    let backend = backend.transpose()?;
-    ask(&queries, |reply| Query::Connections { limit, vip: filter.vip, backend, reply }).await
+    let UrlQuery(fields) = wanted.map_err(|error| bad(error.body_text()))?;
+    let wanted = fields.read().map_err(bad)?;
+    ask(&queries, |reply| Query::Connections(Box::new(wanted), reply)).await
+}
+
+/// The counters as Prometheus reads them.
+async fn metrics(State(queries): Queries, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+    bounded(body)?;
+    let (status, stats) = (put(&queries, Query::Status).await?, put(&queries, Query::Stats).await?);
+    let kind = [(axum::http::header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    Ok((kind, metrics::text(&status, &stats)).into_response())
 }
 
 /// No request needs a body; a large one is refused rather than read.
@@ -209,14 +230,20 @@ async fn ask<T: Serialize>(
     queries: &mpsc::Sender<Query>,
     query: impl FnOnce(Reply<T>) -> Query,
 ) -> Result<Response, Refusal> {
+    put(queries, query).await.map(|answer| Json(answer).into_response())
+}
+
+/// Puts a question to the daemon and waits for its answer.
+async fn put<T>(queries: &mpsc::Sender<Query>, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, Refusal> {
     let (reply, answer) = oneshot::channel();
     let asked = async {
         queries.send(query(reply)).await.ok()?;
         answer.await.ok()
     };
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Some(Ok(answer))) => Ok(Json(answer).into_response()),
-        Ok(Some(Err(message))) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, message)),
+        Ok(Some(Ok(answer))) => Ok(answer),
+        Ok(Some(Err(Denied::Wrong(message)))) => Err(Refusal(StatusCode::BAD_REQUEST, message)),
+        Ok(Some(Err(Denied::Failed(message)))) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, message)),
         Ok(None) => Err(Refusal(
             StatusCode::SERVICE_UNAVAILABLE,
             "the daemon is ending; start it again with 'lb run'".into(),

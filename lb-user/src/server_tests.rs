@@ -27,14 +27,19 @@ impl Drop for Folder {
 async fn pretend(mut queries: mpsc::Receiver<Query>) {
     while let Some(query) = queries.recv().await {
         match query {
-            Query::Status(reply) => drop(reply.send(Err("no\nstate".into()))),
+            Query::Status(reply) => drop(reply.send(Err(Denied::Failed("no\nstate".into())))),
             Query::Stats(reply) => drop(reply),
-            Query::Connections { limit, vip, backend, reply } => {
-                if vip.as_deref() == Some("10.0.1.1:80/tcp") && backend == Some([10, 0, 0, 1].into()) {
-                    reply.send(Ok(Connections { total: limit as u64, connections: Vec::new() })).unwrap();
-                } else {
-                    reply.send(Err(format!("unexpected: {vip:?} {backend:?}"))).unwrap();
-                }
+            Query::Connections(wanted, reply) => {
+                let asked = (wanted.vip.as_deref(), wanted.backend.as_deref());
+                let total = wanted.limit as u64;
+                reply
+                    .send(match asked {
+                        (Some("10.0.1.1:80/tcp"), Some("10.0.0.1")) => {
+                            Ok(Connections { total, connections: Vec::new(), next: None })
+                        }
+                        _ => Err(Denied::Wrong(format!("unexpected: {asked:?}"))),
+                    })
+                    .unwrap();
             }
             Query::Detach(reply) => {
                 reply
@@ -77,9 +82,19 @@ async fn client_and_server_understand_each_other() {
     let (stop, server) = start(&folder);
     let run_dir = &folder.0;
     assert_eq!(client::detach(run_dir).await.unwrap().programs, ["lb from s1-eth1"]);
-    let backend = Some([10, 0, 0, 1].into());
-    let answer = client::connections(run_dir, 7, Some("10.0.1.1:80/tcp"), backend).await.unwrap();
+    let mut fields = conns::Fields {
+        limit: Some("7".into()),
+        vip: Some("10.0.1.1:80/tcp".into()),
+        backend: Some("10.0.0.1".into()),
+        ..conns::Fields::default()
+    };
+    let answer = client::connections(run_dir, &fields).await.unwrap();
     assert_eq!(answer.total, 7);
+    fields.vip = None;
+    let AskError::Failed(failure) = client::connections(run_dir, &fields).await.unwrap_err() else {
+        panic!("no daemon")
+    };
+    assert!(failure.message.starts_with("unexpected") && failure.status == 2, "{failure}");
     let AskError::Failed(failure) = client::status(run_dir).await.unwrap_err() else { panic!("no daemon") };
     assert!(failure.message.ends_with("lb.sock: no, state"), "{failure}");
     assert_eq!(failure.status, 1);
@@ -101,7 +116,10 @@ async fn bad_requests_are_refused_in_one_line() {
         ("GET /v1/detach", "", 405, "method not allowed"),
         ("GET /v1/connections?limit=many", "", 400, "limit=many"),
         ("GET /v1/connections?limit=-1", "", 400, "limit=-1"),
-        ("GET /v1/connections?backend=h1", "", 400, "backend=h1"),
+        ("GET /v1/connections?client=h1", "", 400, "client=h1"),
+        ("GET /v1/connections?state=open", "", 400, "state=open"),
+        ("GET /v1/connections?page=0", "", 400, "page=0"),
+        ("POST /metrics", "", 405, "method not allowed"),
         ("GET /v1/connections?colour=red", "", 400, "colour"),
         ("POST /v1/detach", long.as_str(), 413, "length limit"),
         ("GET /v1/stats", long.as_str(), 413, "length limit"),

@@ -3,6 +3,7 @@
 //! One thread, one task that owns all state (`Daemon`); what happens reaches it as events, and what it decides
 //! comes from the pure parts of `lb-core` (health, plan).
 
+mod conns;
 mod place;
 mod probe;
 mod record;
@@ -10,6 +11,7 @@ mod sweeper;
 mod tables;
 mod view;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ use crate::io::netlink::Watch;
 use crate::io::netns::NetNs;
 use crate::io::sys::{self, LockFile};
 use crate::object;
-use crate::server::{self, Query};
+use crate::server::{self, Denied, Query};
 
 use self::place::Placed;
 use self::probe::Probes;
@@ -53,6 +55,8 @@ pub struct Options {
     pub object: Option<PathBuf>,
     /// Log a line for each packet.
     pub log_packets: bool,
+    /// Where the counters are served to scrapers over TCP.
+    pub metrics: Option<SocketAddr>,
     /// Where socket, lock and record are.
     pub run_dir: PathBuf,
     /// Where maps and links are pinned.
@@ -81,6 +85,7 @@ struct Daemon {
 pub struct Ready {
     daemon: Daemon,
     listener: tokio::net::UnixListener,
+    metrics: Option<tokio::net::TcpListener>,
     watch: Watch,
     _lock: LockFile,
 }
@@ -100,6 +105,10 @@ pub async fn start(options: Options) -> Result<Ready> {
     let root = NetNs::open(&facts.root)?;
     let watch = Watch::open(&root)?;
     let record = Record::read(&options.run_dir)?;
+    let metrics = match options.metrics {
+        Some(address) => Some(server::bind_metrics(address).await?),
+        None => None,
+    };
     let listener = server::bind(&options.run_dir)?;
 
     let table_size = options.config.connections.table_size;
@@ -143,7 +152,7 @@ pub async fn start(options: Options) -> Result<Ready> {
         server::remove_socket(&daemon.run_dir);
         return Err(error);
     }
-    Ok(Ready { daemon, listener, watch, _lock: lock })
+    Ok(Ready { daemon, listener, metrics, watch, _lock: lock })
 }
 
 /// A bpffs to pin in: mounted by us where the usual place has none.
@@ -163,9 +172,12 @@ fn ensure_bpffs(pin_dir: &Path) -> Result<()> {
 impl Ready {
     /// Works until told to stop. Forwarding goes on when it ends.
     pub async fn run(self) -> Result<()> {
-        let Self { mut daemon, listener, mut watch, _lock } = self;
+        let Self { mut daemon, listener, metrics, mut watch, _lock } = self;
         let (queries_in, mut queries) = mpsc::channel(QUERIES);
         let (stop, stopped) = oneshot::channel::<()>();
+        if let Some(listener) = metrics {
+            tokio::spawn(server::serve_metrics(listener, queries_in.clone()));
+        }
         let server = tokio::spawn(server::serve(listener, queries_in, async {
             stopped.await.ok();
         }));
@@ -399,20 +411,14 @@ impl Daemon {
 
     fn answer(&self, query: Query) {
         match query {
-            Query::Status(reply) => drop(reply.send(self.status().map_err(|e| format!("{e:#}")))),
-            Query::Stats(reply) => drop(reply.send(self.stats().map_err(|e| format!("{e:#}")))),
-            Query::Connections { limit, vip, backend, reply } => {
-                let filter = view::Filter { limit, vip, backend };
+            Query::Status(reply) => drop(reply.send(self.status().map_err(Denied::from))),
+            Query::Stats(reply) => drop(reply.send(self.stats().map_err(Denied::from))),
+            Query::Connections(wanted, reply) => {
                 let names = Arc::new(self.plan.clone());
                 let pins = self.pins.clone();
                 let settings = tables::settings(&self.config.connections);
                 tokio::task::spawn_blocking(move || {
-                    reply
-                        .send(
-                            view::connections(&pins, &names, &settings, &filter)
-                                .map_err(|e| format!("{e:#}")),
-                        )
-                        .ok();
+                    reply.send(conns::list(&pins, &names, &settings, &wanted)).ok();
                 });
             }
             Query::Detach(_) => {}

@@ -4,32 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use lb_core::conn::{is_live, state, state_name};
+use lb_core::conn::state;
 use lb_core::host::health::Status as Health;
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
-use lb_core::table::{ConnEntry, Settings, Ticks, TrafficCounter, ms_from_ticks, ticks_from_ns, ticks_since};
+use lb_core::table::{Ticks, TrafficCounter, ticks_from_ns, ticks_since};
 
 use crate::api::{
-    Backend, BackendStats, Connection, Connections, StateCounts, Stats, Status, SweepStatus, TableStatus,
-    Traffic, Vip, VipStats,
+    Backend, BackendStats, StateCounts, Stats, Status, SweepStatus, TableStatus, Traffic, Vip, VipStats,
 };
-use crate::dataplane::{ConnTable, DataPlane, Pass, Pins};
+use crate::dataplane::{ConnTable, DataPlane, Pass};
 use crate::io::sys;
 
 use super::Daemon;
-use super::tables::ip;
-
-/// Which connections are asked for.
-#[derive(Clone, Debug)]
-pub struct Filter {
-    /// How many to list.
-    pub limit: usize,
-    /// Of this VIP only, by name.
-    pub vip: Option<String>,
-    /// Of this backend only.
-    pub backend: Option<IpAddr>,
-}
 
 impl Daemon {
     /// The state.
@@ -224,40 +211,4 @@ pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: IpAddr) -> Result
         }
     }
     Ok(latest)
-}
-
-/// The live connections that match a filter.
-pub fn connections(pins: &Pins, plan: &Plan, settings: &Settings, filter: &Filter) -> Result<Connections> {
-    let now = ticks_from_ns(sys::clock_coarse());
-    let entry = ConnEntry::default();
-    let mut found = Connections { total: 0, connections: Vec::new() };
-    ConnTable::open(pins)?.for_each(|key, value| {
-        let (Some(vip), Some(backend)) = (plan.vips.get(&key.vip()), plan.backends.get(&value.backend))
-        else {
-            return;
-        };
-        let address = backend.key.address;
-        let wanted = filter.vip.as_ref().is_none_or(|name| *name == vip.name)
-            && filter.backend.is_none_or(|wanted| wanted == address);
-        entry.set(value);
-        if !wanted || !is_live(&entry, now, settings) {
-            return;
-        }
-        found.total += 1;
-        if found.connections.len() < filter.limit {
-            let vip_port = u16::from_be(key.vip_port());
-            found.connections.push(Connection {
-                client: ip(key.client),
-                client_port: u16::from_be(key.client_port()),
-                vip: vip.name.clone(),
-                vip_port,
-                protocol: vip.key.protocol.to_string(),
-                backend: address,
-                backend_port: backend.translate_port.unwrap_or(vip_port),
-                state: state_name(value.state).to_owned(),
-                idle_ms: ms_from_ticks(ticks_since(now, value.last_seen)),
-            });
-        }
-    })?;
-    Ok(found)
 }

@@ -110,9 +110,10 @@ fn connections_with_what_was_left_out() {
     let expected = "\
 CLIENT          VIP  VIP PORT  PROTOCOL  BACKEND        STATE        IDLE (s)
 10.0.0.3:40000  web        80  tcp       10.0.0.1:8080  established     1.005
-1 of 3 connections; --limit shows more
+1 of 3 connections; more with --after '10.0.0.3:40000>10.0.1.1:80/tcp'
 ";
-    assert_eq!(connections(&Connections { total: 3, connections: vec![connection] }), expected);
+    let next = Some("10.0.0.3:40000>10.0.1.1:80/tcp".into());
+    assert_eq!(connections(&Connections { total: 3, connections: vec![connection], next }), expected);
 }
 
 #[test]

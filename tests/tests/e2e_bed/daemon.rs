@@ -120,8 +120,14 @@ impl Lb {
 
     /// Starts the daemon on the configuration and waits until it is ready.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// As [`Self::start`], with more arguments.
+    pub fn start_with(&mut self, arguments: &[&str]) {
         let file = self.folder.0.join("lb.toml").display().to_string();
-        let mut daemon = Logged::start(&mut self.command(&["run", "--config", &file]));
+        let mut command = self.command(&["run", "--config", &file]);
+        let mut daemon = Logged::start(command.args(arguments));
         daemon.wait_for_log(" ready: ");
         self.daemon = Some(daemon);
     }

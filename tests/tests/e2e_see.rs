@@ -1,0 +1,184 @@
+//! Seeing what happens: connections, counts, metrics, the live view.
+
+mod e2e_bed;
+
+use std::process::Command;
+
+use e2e_bed::{Lb, Net, Server, curl, must, refusal, root, talk, wait};
+use serde_json::Value;
+
+const TWO: &str = r#"
+[[vip]]
+name = "web"
+address = "10.0.1.1"
+port = 80
+selection = "round-robin"
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+
+[[vip]]
+name = "lines"
+address = "10.0.1.1"
+port = 7
+selection = "round-robin"
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+"#;
+
+/// `client ports` of what `lb conn` with these arguments lists, its total, and where to go on.
+fn list(lb: &Lb, arguments: &str) -> (Vec<u64>, u64, Option<String>) {
+    let words: Vec<&str> = ["conn", "--json"].into_iter().chain(arguments.split_whitespace()).collect();
+    let done = lb.ask(&words);
+    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    let answer: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let ports = answer["connections"].as_array().unwrap().iter();
+    (
+        ports.map(|one| one["client_port"].as_u64().unwrap()).collect(),
+        answer["total"].as_u64().unwrap(),
+        answer["next"].as_str().map(str::to_owned),
+    )
+}
+
+#[test]
+fn connections_are_found_sorted_and_counted() {
+    if !root("connections_are_found_sorted_and_counted") {
+        return;
+    }
+    let net = Net::new(4);
+    let _servers: Vec<_> =
+        [1, 2].into_iter().flat_map(|n| [Server::http(&net, n, 80), Server::lines(&net, n, 7)]).collect();
+    let lb = Lb::with(&net, TWO, &[1, 2]);
+    let mut open: Vec<_> = [3, 3, 3, 4].map(|host| talk(&net, host, "10.0.1.1:7")).into();
+    for talk in &mut open {
+        talk.say("hello").unwrap();
+    }
+    curl(&net, 4, "http://10.0.1.1/").unwrap();
+
+    assert_eq!(list(&lb, "").1, 5);
+    let (ports, total, next) = list(&lb, "--vip lines --state established");
+    assert_eq!((ports.len(), total, next), (4, 4, None));
+    let mut of_first: Vec<_> = ports[..3].to_vec();
+    of_first.sort_unstable();
+    assert_eq!(ports[..3], of_first, "sorted by port within a client");
+    assert_eq!(list(&lb, "--client 10.0.0.3").0, ports[..3]);
+    assert_eq!(list(&lb, &format!("--client 10.0.0.3:{}", ports[1])).0, [ports[1]]);
+    assert_eq!(list(&lb, "--client 10.0.0.4/32 --vip lines").0, ports[3..]);
+    assert_eq!(list(&lb, "--protocol udp").1, 0);
+    let each = ["10.0.0.1", "10.0.0.2:7"].map(|b| list(&lb, &format!("--vip lines --backend {b}")).1);
+    assert_eq!(each, [2, 2]);
+
+    let (first, total, next) = list(&lb, "--vip lines --limit 3");
+    assert_eq!((&first[..], total), (&ports[..3], 4));
+    let next = next.expect("a place to go on from");
+    assert_eq!(list(&lb, &format!("--vip lines --limit 3 --after {next}")), (ports[3..].to_vec(), 4, None));
+    assert_eq!(list(&lb, "--vip lines --limit 3 --page 2").0, ports[3..]);
+
+    for (arguments, text) in [
+        ("conn --vip wbe", "no VIP is called wbe; there are: web, lines"),
+        ("conn --backend 10.0.0.9", "no backend is called 10.0.0.9; there are: 10.0.0.1, 10.0.0.2"),
+        ("conn --client h3", "--client h3: not an address"),
+        ("conn --state open", "possible values: syn, established"),
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let line = refusal(&lb.ask(&words));
+        assert!(line.contains(text), "{arguments}: {line}");
+    }
+
+    // The next sweeps count what is open, by backend and by VIP.
+    let counted = || {
+        let status = lb.status();
+        let lines = status["vips"].as_array().unwrap().iter().find(|vip| vip["name"] == "lines").unwrap();
+        let each: Vec<_> =
+            lines["backends"].as_array().unwrap().iter().map(|b| b["connections"].as_u64()).collect();
+        (lines["connections"].as_u64(), each)
+    };
+    let expected = (Some(4), vec![Some(2), Some(2)]);
+    wait("the sweep counts", 10, || counted() == expected, || format!("{:?}", counted()));
+    drop(open.pop());
+    let expected = (Some(3), 3);
+    let sum = || (counted().0, counted().1.into_iter().flatten().sum::<u64>());
+    wait("the sweep notices an end", 10, || sum() == expected, || format!("{:?}", counted()));
+}
+
+#[test]
+fn a_scraper_and_a_terminal_see_the_counters() {
+    if !root("a_scraper_and_a_terminal_see_the_counters") {
+        return;
+    }
+    let net = Net::new(3);
+    let _servers = [1, 2].map(|number| Server::http(&net, number, 80));
+    let mut lb = Lb::new();
+    lb.configure(&net.ports(), TWO);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    lb.start_with(&["--metrics", &free.to_string()]);
+    lb.wait_up(&[1, 2]);
+    for _ in 0..4 {
+        curl(&net, 3, "http://10.0.1.1/").unwrap();
+    }
+    let socket = lb.run_dir().join("lb.sock").display().to_string();
+    let over_socket = must(&format!("curl -sSf --unix-socket {socket} http://lb/metrics"));
+    let over_tcp = must(&format!("curl -sSf -i http://{free}/metrics"));
+    assert!(over_tcp.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{over_tcp}");
+    for text in [&over_socket, &over_tcp] {
+        let lines: Vec<&str> = text.lines().collect();
+        for line in [
+            "lb_ledger_difference_packets 0",
+            "lb_vip_opened_connections_total{vip=\"web\"} 4",
+            "lb_backend_opened_connections_total{vip=\"web\",backend=\"10.0.0.1\"} 2",
+            "lb_backend_state{vip=\"web\",backend=\"10.0.0.2\",state=\"up\"} 1",
+            "lb_backend_state{vip=\"web\",backend=\"10.0.0.2\",state=\"down\"} 0",
+        ] {
+            assert!(lines.contains(&line), "{line} is not in {text}");
+        }
+    }
+    // Nothing but the counters is to be had over TCP.
+    let status = must(&format!("curl -s -o /dev/null -w %{{http_code}} http://{free}/v1/status"));
+    assert_eq!(status, "404");
+    let taken = lb.folder.0.join("other");
+    let second = lb
+        .command(&["run", "--ip", "10.0.1.9", "--servers", "10.0.0.1", "--metrics", &free.to_string()])
+        .args(["--run-dir".as_ref(), taken.as_os_str()])
+        .output();
+    assert!(!second.unwrap().status.success());
+
+    let line = refusal(&lb.ask(&["top"]));
+    assert!(line.contains("draws on a terminal"), "{line}");
+    let top = format!("{:?}", lb.command(&["top", "--count", "2"]));
+    let done = Command::new("script").args(["-qec", &top, "/dev/null"]).output().unwrap();
+    let drawn = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{top}: {drawn}");
+    assert_eq!(drawn.matches("packets/s:").count(), 2, "{drawn}");
+    assert!(drawn.contains("lines") && drawn.contains("10.0.0.2"), "{drawn}");
+    assert!(drawn.trim_end().ends_with("\u{1b}[?1049l"), "the terminal is as before: {drawn:?}");
+}
+
+#[test]
+fn a_status_names_pins_that_hold_what_it_says() {
+    if !root("a_status_names_pins_that_hold_what_it_says") {
+        return;
+    }
+    let net = Net::new(2);
+    let lb = Lb::with(&net, TWO, &[]);
+    let status = lb.status();
+    let pins = &status["pins"];
+    for (kind, least) in [("programs", 2), ("links", 4), ("maps", 17)] {
+        let list = pins[kind].as_array().unwrap();
+        assert!(list.len() >= least, "{kind}: {list:#?}");
+        for object in list {
+            let pin = object["pin"].as_str().unwrap();
+            assert!(std::path::Path::new(pin).exists(), "{pin}");
+        }
+    }
+    let ids: Vec<String> = pins["programs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|program| format!("prog/xdp id {}", program["id"]))
+        .collect();
+    let running = net.programs();
+    for id in &ids {
+        assert!(running.iter().any(|line| line.contains(id.as_str())), "{id} in {running:#?}");
+    }
+    assert!(pins["programs"][0]["verified_instructions"].as_u64().unwrap() > 500, "{pins:#}");
+    let table = &status["connections"];
+    let bytes = table["bytes_per_entry"].as_u64().unwrap();
+    assert!((48..=120).contains(&bytes), "{table:#}");
+}
