@@ -11,6 +11,31 @@ use crate::table::{
     VipRecord, VipTarget,
 };
 
+/// What the core asked its tables, and was told: the way to a decision, for those who want to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A random number.
+    Random,
+    /// The next round-robin ticket of a VIP, and which it was.
+    Ticket(u16, u32),
+    /// What a VIP service key stands for.
+    Target(ServiceKey, VipTarget),
+    /// The VIPs that a backend service answers for, and whether there are any.
+    Service(ServiceKey, bool),
+    /// A backend's record, by id.
+    Backend(u16),
+    /// A connection, as it was then.
+    Conn(ConnKey, Option<ConnValue>),
+    /// To make a connection, and whether it was made.
+    Insert(ConnKey, ConnValue, bool),
+    /// A VIP's selection table.
+    Selection(u16),
+    /// To count for a VIP.
+    CountVip(u16),
+    /// To count for a backend.
+    CountBackend(u16),
+}
+
 /// All tables of one data plane.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -34,6 +59,8 @@ pub struct Model {
     conn_index: RefCell<BTreeMap<ConnKey, usize>>,
     conn_entries: Vec<ConnEntry>,
     counters: Counters,
+    /// What was asked, where somebody wants to know.
+    asked: Option<RefCell<Vec<Asked>>>,
 }
 
 /// All counters of a data plane, summed over its processors.
@@ -69,6 +96,32 @@ impl Model {
         let bit = address.bitmap_bit() as usize;
         if let Some(word) = self.bitmap.get_mut(first_word + bit / 64) {
             *word |= 1 << (bit % 64);
+        }
+    }
+
+    /// Takes both "is it ours?" bitmaps as they are in a data plane, in the place of the marks made here.
+    pub fn set_bitmap(&mut self, words: Vec<u64>) {
+        self.bitmap = words;
+    }
+
+    /// Sets the next round-robin ticket of a VIP.
+    pub fn set_ticket(&mut self, vip: u16, ticket: u32) {
+        self.tickets.borrow_mut().insert(vip, ticket);
+    }
+
+    /// Remembers from now on what the core asks.
+    pub fn remember_questions(&mut self) {
+        self.asked = Some(RefCell::default());
+    }
+
+    /// What the core asked since the last call, in order.
+    pub fn take_questions(&self) -> Vec<Asked> {
+        self.asked.as_ref().map(RefCell::take).unwrap_or_default()
+    }
+
+    fn note(&self, asked: Asked) {
+        if let Some(list) = &self.asked {
+            list.borrow_mut().push(asked);
         }
     }
 
@@ -110,6 +163,7 @@ impl Tables for Model {
     }
 
     fn random(&self) -> u32 {
+        self.note(Asked::Random);
         self.inputs.get().random
     }
 
@@ -118,6 +172,7 @@ impl Tables for Model {
         let ticket = tickets.entry(vip).or_default();
         let now = *ticket;
         *ticket = now.wrapping_add(1);
+        self.note(Asked::Ticket(vip, now));
         now
     }
 
@@ -130,7 +185,9 @@ impl Tables for Model {
     }
 
     fn vip_target(&self, key: &ServiceKey) -> VipTarget {
-        self.vip_targets.get(key).copied().unwrap_or_default()
+        let target = self.vip_targets.get(key).copied().unwrap_or_default();
+        self.note(Asked::Target(*key, target));
+        target
     }
 
     fn vip(&self, id: u16) -> Option<&VipRecord> {
@@ -138,32 +195,39 @@ impl Tables for Model {
     }
 
     fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord> {
+        self.note(Asked::Service(*key, self.services.contains_key(key)));
         self.services.get(key)
     }
 
     fn backend(&self, id: u16) -> Option<&BackendRecord> {
+        self.note(Asked::Backend(id));
         self.backends.get(&id)
     }
 
     fn conn(&self, key: &ConnKey) -> Option<&ConnEntry> {
-        let at = *self.conn_index.borrow().get(key)?;
-        self.conn_entries.get(at)
+        let at = self.conn_index.borrow().get(key).copied();
+        let entry = at.and_then(|at| self.conn_entries.get(at));
+        self.note(Asked::Conn(*key, entry.map(ConnEntry::get)));
+        entry
     }
 
     fn conn_insert(&self, key: &ConnKey, value: &ConnValue) -> bool {
         let mut index = self.conn_index.borrow_mut();
         let at = index.len();
-        match self.conn_entries.get(at) {
+        let made = match self.conn_entries.get(at) {
             Some(entry) if !index.contains_key(key) => {
                 entry.set(value);
                 index.insert(*key, at);
                 true
             }
             _ => false,
-        }
+        };
+        self.note(Asked::Insert(*key, *value, made));
+        made
     }
 
     fn selection(&self, vip: u16) -> Option<&SelectTable> {
+        self.note(Asked::Selection(vip));
         self.selections.get(&vip).map(|table| &**table)
     }
 
@@ -192,10 +256,12 @@ impl Tables for Model {
     }
 
     fn count_vip(&self, vip: u16, change: impl FnOnce(&mut TrafficCounter)) {
+        self.note(Asked::CountVip(vip));
         change(self.counters.vips.borrow_mut().entry(vip).or_default());
     }
 
     fn count_backend(&self, backend: u16, change: impl FnOnce(&mut TrafficCounter)) {
+        self.note(Asked::CountBackend(backend));
         change(self.counters.backends.borrow_mut().entry(backend).or_default());
     }
 }
