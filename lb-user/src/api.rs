@@ -7,6 +7,7 @@
 //! | `GET /v1/stats` | [`Stats`] |
 //! | `GET /v1/connections` with the fields of [`crate::conns::Fields`] | [`Connections`] |
 //! | `GET /metrics` | the same as Prometheus reads it, [`crate::metrics`] |
+//! | `POST /v1/backend/...` | see [`crate::control`] |
 //! | `POST /v1/detach` | [`Detached`]; the daemon ends after it |
 //!
 //! A request that cannot be met is answered with a status code of 400 or above and an [`ErrorBody`].
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 
 use lb_core::ledger::Ledger;
 use serde::{Deserialize, Serialize};
+
+use crate::control::Drain;
 
 /// The daemon's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +113,8 @@ pub struct Vip {
 pub struct Backend {
     /// Its id in the data plane.
     pub id: u16,
+    /// Its name.
+    pub name: String,
     /// Its address.
     pub address: IpAddr,
     /// Its port where it differs from the VIP's.
@@ -118,6 +123,10 @@ pub struct Backend {
     pub weight: u16,
     /// `probing`, `up`, `down`, `draining` or `disabled`.
     pub state: String,
+    /// What the administrator says: `enabled`, `draining`, `leaving` or `disabled`.
+    pub admin: String,
+    /// How far its connections have run dry, if it is to.
+    pub drain: Option<Drain>,
     /// Why it is in this state.
     pub reason: String,
     /// Since when it is in this state, in milliseconds.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_core::host::config::{Arguments, Config};
 
 use crate::conns::{Clients, Fields, MAX_LIMIT, PROTOCOLS, Place, STATES};
+use crate::control::cli::BackendArgs;
 use crate::daemon::Options;
 use crate::failure::Failure;
 
@@ -50,9 +51,14 @@ pub enum Command {
     /// Show placement, interfaces, VIPs and backends
     #[command(after_help = "Example:\n  lb status --json")]
     Status,
-    /// Show the backends and why each is up or down
-    #[command(alias = "backends", after_help = "Example:\n  lb backend")]
-    Backend,
+    /// Show the backends and why each is up or down; drain, disable, enable, weigh, add, remove them
+    #[command(
+        alias = "backends",
+        after_help = "Examples:\n  lb backend\n  lb backend drain h1 --deadline 60s --wait\n  \
+            lb backend add 10.0.0.4 --vip web\n\n\
+            Changes outlive restarts of the daemon, until they are taken back."
+    )]
+    Backend(BackendArgs),
     /// List tracked connections
     #[command(
         alias = "connections",
@@ -116,6 +122,9 @@ pub struct RunArgs {
     /// Serve the counters to Prometheus on this TCP address too, at /metrics
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Keep run-time changes (states, weights, backends added and removed) in this folder [default: the run folder]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Log a line for each packet; slow
     #[arg(long)]
     pub log_packets: bool,
@@ -279,6 +288,7 @@ impl RunArgs {
             object: self.object.clone(),
             log_packets: self.log_packets,
             metrics: self.metrics,
+            state_dir: self.state_dir.clone(),
             run_dir,
             pin_dir,
         })

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
@@ -92,7 +92,7 @@ pub async fn detach(run_dir: &Path) -> Result<Detached, AskError> {
 }
 
 /// Percent-encodes everything but letters and digits.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() {
@@ -104,7 +104,22 @@ fn escaped(text: &str) -> String {
     out
 }
 
-async fn ask<T: DeserializeOwned>(run_dir: &Path, method: Method, path: &str) -> Result<T, AskError> {
+pub(crate) async fn ask<T: DeserializeOwned>(
+    run_dir: &Path,
+    method: Method,
+    path: &str,
+) -> Result<T, AskError> {
+    ask_with(run_dir, method, path, Bytes::new(), ANSWER).await
+}
+
+/// The same with a body, and another patience.
+pub(crate) async fn ask_with<T: DeserializeOwned>(
+    run_dir: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    patience: Duration,
+) -> Result<T, AskError> {
     let socket = socket_path(run_dir);
     let shown = socket.display();
     let stream = match timeout(CONNECT, UnixStream::connect(&socket)).await {
@@ -115,14 +130,14 @@ async fn ask<T: DeserializeOwned>(run_dir: &Path, method: Method, path: &str) ->
             return Err(AskError::Failed(Failure::at_work(message)));
         }
     };
-    match timeout(ANSWER, exchange(stream, method, path)).await {
+    match timeout(patience, exchange(stream, method, path, body)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Refusal::Question(message))) => Err(AskError::Failed(Failure::wrong(message))),
         Ok(Err(Refusal::Answer(message))) => {
             Err(AskError::Failed(Failure::at_work(format!("the daemon on {shown}: {message}"))))
         }
         Err(_) => {
-            let message = format!("the daemon on {shown} gave no answer within {} s", ANSWER.as_secs());
+            let message = format!("the daemon on {shown} gave no answer within {} s", patience.as_secs());
             Err(AskError::Failed(Failure::at_work(message)))
         }
     }
@@ -159,7 +174,12 @@ impl From<String> for Refusal {
     }
 }
 
-async fn exchange<T: DeserializeOwned>(stream: UnixStream, method: Method, path: &str) -> Result<T, Refusal> {
+async fn exchange<T: DeserializeOwned>(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<T, Refusal> {
     let broken = |error: hyper::Error| format!("the connection broke: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = Request::builder()
@@ -167,7 +187,7 @@ async fn exchange<T: DeserializeOwned>(stream: UnixStream, method: Method, path:
         .uri(path)
         .header(hyper::header::HOST, "lb")
         .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .map_err(|error| format!("the request cannot be made: {error}"))?;
     let asked = async {
         let response = sender.send_request(request).await.map_err(broken)?;

@@ -8,6 +8,8 @@ use anyhow::Context;
 use lb_user::api::Detached;
 use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
 use lb_user::client::AskError;
+use lb_user::control::cli::{BackendArgs, BackendOrder};
+use lb_user::control::{self, Administered};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
 use lb_user::{client, daemon, diagnose, logging, render, top};
@@ -32,7 +34,10 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(arguments) => run(&arguments, &run_dir, &pin_dir).await?,
         Command::Status => show(json, &client::status(&run_dir).await?, render::status)?,
-        Command::Backend => {
+        Command::Backend(BackendArgs { order: Some(order) }) => {
+            return order_backend(&run_dir, json, &order).await;
+        }
+        Command::Backend(BackendArgs { order: None }) => {
             let status = client::status(&run_dir).await?;
             show(json, &status.vips, |_| render::backends(&status))?;
         }
@@ -70,6 +75,24 @@ async fn run(arguments: &RunArgs, run_dir: &Path, pin_dir: &Path) -> Result<(), 
     let ready =
         daemon::start(options).await.map_err(|error| Failure::from(error).with_status(WRONG_INPUT))?;
     Ok(ready.run().await?)
+}
+
+/// Gives an order about backends, and waits for its end if asked to.
+async fn order_backend(run_dir: &Path, json: bool, order: &BackendOrder) -> Result<ExitCode, Failure> {
+    let (backend, vip, what) = order.parts();
+    let mut ordered = control::client::backend(run_dir, backend, vip, &what).await?;
+    if !order.waits() {
+        show(json, &ordered, control::render::ordered)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let progress = |backend: &Administered| {
+        if json { Ok(()) } else { print(&format!("{}\n", control::render::administered(backend))) }
+    };
+    let done = control::client::wait_drained(run_dir, &mut ordered.backends, progress).await?;
+    if json {
+        show(json, &ordered, control::render::ordered)?;
+    }
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(AT_WORK) })
 }
 
 /// Lets the daemon undo its work, or does it in the place of one that is gone.

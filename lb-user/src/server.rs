@@ -20,13 +20,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Connections, Detached, ErrorBody, Stats, Status};
 use crate::conns::{self, Wanted};
+use crate::control::{self, Ask};
 use crate::failure::{Failure, one_line};
 use crate::metrics;
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "lb.sock";
 /// How long the daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(9);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(9);
 /// Bytes that a request's body may have; none is needed.
 const MAX_BODY: usize = 4096;
 
@@ -57,6 +58,8 @@ pub enum Query {
     Stats(Reply<Stats>),
     /// Tracked connections.
     Connections(Box<Wanted>, Reply<Connections>),
+    /// Change something.
+    Order(Ask),
     /// Undo everything and end.
     Detach(Reply<Detached>),
 }
@@ -163,12 +166,14 @@ fn router(queries: mpsc::Sender<Query>) -> Router {
         .route("/v1/connections", get(connections))
         .route("/metrics", get(metrics))
         .route("/v1/detach", post(detach))
+        .merge(control::server::routes())
         .fallback(async || {
-            let known = "GET /v1/status, /v1/stats, /v1/connections, /metrics and POST /v1/detach are known";
-            Refusal(StatusCode::NOT_FOUND, format!("no such path; {known}"))
+            let known = "GET /v1/status, /v1/stats, /v1/connections, /metrics, POST /v1/detach";
+            let message = format!("no such path; known are {known} and {}", control::server::PATHS);
+            Refusal(StatusCode::NOT_FOUND, message)
         })
         .method_not_allowed_fallback(async || {
-            let message = "method not allowed; /v1/detach takes POST, everything else GET";
+            let message = "method not allowed; questions take GET; /v1/detach and orders take POST";
             Refusal(StatusCode::METHOD_NOT_ALLOWED, message.to_owned())
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -176,7 +181,7 @@ fn router(queries: mpsc::Sender<Query>) -> Router {
 }
 
 /// A request that cannot be met.
-struct Refusal(StatusCode, String);
+pub(crate) struct Refusal(pub StatusCode, pub String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -184,7 +189,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Queries = State<mpsc::Sender<Query>>;
+pub(crate) type Queries = State<mpsc::Sender<Query>>;
 
 async fn status(State(queries): Queries, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
     bounded(body)?;
@@ -226,6 +231,17 @@ fn bounded(body: Result<Bytes, BytesRejection>) -> Result<(), Refusal> {
     body.map(drop).map_err(|error| Refusal(error.status(), error.body_text()))
 }
 
+/// Gives an order, with so much patience.
+pub(crate) async fn ask_order<T: Serialize>(
+    queries: &mpsc::Sender<Query>,
+    patience: Duration,
+    order: impl FnOnce(Reply<T>) -> Ask,
+) -> Result<Response, Refusal> {
+    put_within(queries, |reply| Query::Order(order(reply)), patience)
+        .await
+        .map(|answer| Json(answer).into_response())
+}
+
 async fn ask<T: Serialize>(
     queries: &mpsc::Sender<Query>,
     query: impl FnOnce(Reply<T>) -> Query,
@@ -235,12 +251,21 @@ async fn ask<T: Serialize>(
 
 /// Puts a question to the daemon and waits for its answer.
 async fn put<T>(queries: &mpsc::Sender<Query>, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, Refusal> {
+    put_within(queries, query, PATIENCE).await
+}
+
+/// The same with another patience.
+async fn put_within<T>(
+    queries: &mpsc::Sender<Query>,
+    query: impl FnOnce(Reply<T>) -> Query,
+    patience: Duration,
+) -> Result<T, Refusal> {
     let (reply, answer) = oneshot::channel();
     let asked = async {
         queries.send(query(reply)).await.ok()?;
         answer.await.ok()
     };
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(patience, asked).await {
         Ok(Some(Ok(answer))) => Ok(answer),
         Ok(Some(Err(Denied::Wrong(message)))) => Err(Refusal(StatusCode::BAD_REQUEST, message)),
         Ok(Some(Err(Denied::Failed(message)))) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, message)),
@@ -249,7 +274,7 @@ async fn put<T>(queries: &mpsc::Sender<Query>, query: impl FnOnce(Reply<T>) -> Q
             "the daemon is ending; start it again with 'lb run'".into(),
         )),
         Err(_) => {
-            let message = format!("the daemon did not answer within {} s; ask again", PATIENCE.as_secs());
+            let message = format!("the daemon did not answer within {} s; ask again", patience.as_secs());
             Err(Refusal(StatusCode::GATEWAY_TIMEOUT, message))
         }
     }

@@ -1,5 +1,6 @@
 use std::os::unix::fs::MetadataExt;
 
+use lb_core::host::overlay::Order;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -40,6 +41,9 @@ async fn pretend(mut queries: mpsc::Receiver<Query>) {
                         _ => Err(Denied::Wrong(format!("unexpected: {asked:?}"))),
                     })
                     .unwrap();
+            }
+            Query::Order(Ask::Backend { backend, vip, order, reply }) => {
+                reply.send(Err(Denied::Wrong(format!("{backend} {vip:?} {order:?}")))).unwrap();
             }
             Query::Detach(reply) => {
                 reply
@@ -100,6 +104,11 @@ async fn client_and_server_understand_each_other() {
     assert_eq!(failure.status, 1);
     let AskError::Failed(failure) = client::stats(run_dir).await.unwrap_err() else { panic!("no daemon") };
     assert!(failure.message.contains("the daemon is ending"), "{failure}");
+    let order = Order::Add { name: Some("a&b".into()), weight: 2 };
+    let refused = control::client::backend(run_dir, "10.0.0.9:80", Some("web"), &order).await.unwrap_err();
+    let failure = Failure::from(refused);
+    assert!(failure.message.contains("10.0.0.9:80 Some(\"web\") Add { name: Some(\"a&b\")"), "{failure}");
+    assert_eq!(failure.status, 2, "a refused order is wrong input");
     stop.send(()).unwrap();
     server.await.unwrap();
     assert!(matches!(client::status(run_dir).await, Err(AskError::NoDaemon(_))));
@@ -121,6 +130,19 @@ async fn bad_requests_are_refused_in_one_line() {
         ("GET /v1/connections?page=0", "", 400, "page=0"),
         ("POST /metrics", "", 405, "method not allowed"),
         ("GET /v1/connections?colour=red", "", 400, "colour"),
+        ("POST /v1/backend/paint?backend=h1", "", 404, "no order paint"),
+        ("POST /v1/backend/drain", "", 400, "backend"),
+        ("POST /v1/backend/drain?backend=h1&deadline_ms=soon", "", 400, "deadline_ms=soon"),
+        (
+            "POST /v1/backend/drain?backend=h1&deadline_ms=5",
+            "",
+            400,
+            "h1 None Drain { deadline_ms: Some(5) }",
+        ),
+        ("POST /v1/backend/enable?backend=h1&weight=1", "", 400, "enable takes no weight"),
+        ("POST /v1/backend/weight?backend=h1", "", 400, "weight is missing"),
+        ("POST /v1/backend/weight?backend=h1&weight=257", "", 400, "0 to 256"),
+        ("GET /v1/backend/drain?backend=h1", "", 405, "method not allowed"),
         ("POST /v1/detach", long.as_str(), 413, "length limit"),
         ("GET /v1/stats", long.as_str(), 413, "length limit"),
     ];

@@ -16,6 +16,7 @@ pub mod config;
 pub mod health;
 pub mod ids;
 pub mod maglev;
+pub mod overlay;
 pub mod plan;
 pub mod ring;
 pub mod seed;

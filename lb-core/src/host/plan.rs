@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::addr::MacAddr;
-use super::config::{Config, Mode, NoBackend, OnDown, Protocol, Selection, VipConfig, VipKey};
+use super::config::{Admin, Config, Mode, NoBackend, OnDown, Protocol, Selection, VipConfig, VipKey};
 use super::health::{Neighbour, Prober, State};
 use super::ids::{BackendKey, Id, Ids, NoIdLeft};
 use super::{maglev, ring, seed};
@@ -130,7 +130,9 @@ pub struct BackendPlan {
     pub translate_port: Option<u16>,
     /// Its configured weight.
     pub weight: u16,
-    /// Its state.
+    /// What the administrator says.
+    pub admin: Admin,
+    /// Its state: what its probes and the administrator come to.
     pub state: State,
     /// Where it was last found.
     pub neighbour: Option<Neighbour>,
@@ -199,6 +201,7 @@ impl Plan {
             let Some(backend_id) = ids.backend(&backend_key) else { continue };
             let seen = health.get(&backend.address).copied();
             let Seen { state, neighbour } = seen.unwrap_or(Seen { state: State::Probing, neighbour: None });
+            let state = administered(backend.admin, state);
             let member = Member {
                 id: backend_id.id,
                 weight: backend.weight,
@@ -207,11 +210,11 @@ impl Plan {
             if member.weight > 0 {
                 match state {
                     State::Up => up.push(member),
-                    State::Down | State::Probing => {
+                    State::Down | State::Probing if backend.admin == Admin::Enabled => {
                         let was_known = known.is_some_and(|known| known.iter().any(|m| m.id == member.id));
                         fallback.extend(was_known.then_some(member));
                     }
-                    State::Draining | State::Disabled => {}
+                    _ => {}
                 }
             }
             let plan = BackendPlan {
@@ -221,6 +224,7 @@ impl Plan {
                 name: backend.name.clone(),
                 translate_port: backend.port.filter(|port| Some(*port) != vip.port),
                 weight: backend.weight,
+                admin: backend.admin,
                 state,
                 neighbour,
                 is_shared: false,
@@ -331,6 +335,15 @@ impl Plan {
         let list: Vec<String> = rotation.members.iter().map(member).collect();
         let kind = if rotation.is_last_known { "last known" } else { "rotation" };
         if list.is_empty() { "nobody in rotation".to_owned() } else { format!("{kind} {}", list.join(", ")) }
+    }
+}
+
+/// The state of a backend with this health and this word of the administrator.
+fn administered(admin: Admin, health: State) -> State {
+    match (admin, health) {
+        (Admin::Disabled, _) => State::Disabled,
+        (Admin::Draining | Admin::Leaving, State::Up) => State::Draining,
+        (_, health) => health,
     }
 }
 

@@ -3,7 +3,9 @@
 //! One thread, one task that owns all state (`Daemon`); what happens reaches it as events, and what it decides
 //! comes from the pure parts of `lb-core` (health, plan).
 
+mod admin;
 mod conns;
+mod orders;
 mod place;
 mod probe;
 mod record;
@@ -17,15 +19,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use lb_core::host::config::{Config, PlacementKind};
+use lb_core::host::config::{Admin, Config, PlacementKind};
 use lb_core::host::health::{Command, Event, Prober, State};
 use lb_core::host::ids::Ids;
+use lb_core::host::overlay::Whom;
 use lb_core::host::plan::{Plan, health_view};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Detached;
-use crate::dataplane::{self, DataPlane, Pass, Pins};
+use crate::control::Ask;
+use crate::dataplane::{self, DataPlane, Pins, Sweep};
 use crate::io::facts;
 use crate::io::link::LinkEvent;
 use crate::io::netlink::Watch;
@@ -34,6 +38,7 @@ use crate::io::sys::{self, LockFile};
 use crate::object;
 use crate::server::{self, Denied, Query};
 
+use self::admin::Administration;
 use self::place::Placed;
 use self::probe::Probes;
 use self::record::Record;
@@ -57,6 +62,8 @@ pub struct Options {
     pub log_packets: bool,
     /// Where the counters are served to scrapers over TCP.
     pub metrics: Option<SocketAddr>,
+    /// Where run-time changes are kept; the run directory if not said.
+    pub state_dir: Option<PathBuf>,
     /// Where socket, lock and record are.
     pub run_dir: PathBuf,
     /// Where maps and links are pinned.
@@ -65,7 +72,11 @@ pub struct Options {
 
 /// All state of a running daemon.
 struct Daemon {
+    /// In force: the file's, with the administrator's changes.
     config: Config,
+    admin: Administration,
+    /// The run directory keeps the changes, so they go with everything else.
+    forgets: bool,
     run_dir: PathBuf,
     started: Instant,
     dataplane: DataPlane,
@@ -109,9 +120,12 @@ pub async fn start(options: Options) -> Result<Ready> {
         Some(address) => Some(server::bind_metrics(address).await?),
         None => None,
     };
+    let state_dir = options.state_dir.as_deref().unwrap_or(&options.run_dir);
+    let admin = Administration::open(state_dir, options.config)?;
+    let config = admin.in_force();
     let listener = server::bind(&options.run_dir)?;
 
-    let table_size = options.config.connections.table_size;
+    let table_size = config.connections.table_size;
     let dataplane = DataPlane::load(&object, pins.clone(), table_size)
         .inspect_err(|_| server::remove_socket(&options.run_dir))?;
     let adopted = dataplane.adopted();
@@ -122,7 +136,7 @@ pub async fn start(options: Options) -> Result<Ready> {
         }
     })?;
     let seed = sys::clock_realtime();
-    let health = lb_core::host::health::Settings::new(&options.config.health, seed);
+    let health = lb_core::host::health::Settings::new(&config.health, seed);
     let mut daemon = Daemon {
         run_dir: options.run_dir,
         started: Instant::now(),
@@ -136,7 +150,9 @@ pub async fn start(options: Options) -> Result<Ready> {
         plan: Plan::default(),
         planned_ns: 0,
         sweeper,
-        config: options.config,
+        config,
+        admin,
+        forgets: options.state_dir.is_none(),
     };
     let links_before = daemon.pins.link_paths();
     let mut set_up = daemon.set_up(health);
@@ -228,17 +244,16 @@ impl Daemon {
                     wake_at = self.wake()?;
                     continue;
                 }
-                Some(pass) = self.sweeper.next() => {
-                    self.swept(&pass);
-                    None
-                }
+                Some(pass) = self.sweeper.next() => self.swept(&pass)?,
                 Some(arrival) = self.probes.next() => self.take_reply(&arrival)?,
+                () = self.admin.deadline() => self.deadline_over()?,
                 event = watch.next() => self.link_changed(&event.context("the kernel's link events ended")?)?,
                 query = queries.recv() => match query.context("the socket's server ended")? {
                     Query::Detach(reply) => {
                         reply.send(Ok(self.undo_everything())).ok();
                         return Ok(End::Detached);
                     }
+                    Query::Order(ask) => self.obey(ask)?,
                     query => {
                         self.answer(query);
                         None
@@ -259,6 +274,8 @@ impl Daemon {
             if self.dataplane.adopted() { tables::find(&self.dataplane)? } else { tables::Found::default() };
         let existing_ports = self.dataplane.read_ports()?;
         self.placed.assign_slots(&existing_ports)?;
+        self.admin.found(found.configured.iter().cloned());
+        self.config = self.admin.in_force();
         let now = sys::clock_monotonic();
         // The first commands only say when to wake; the daemon's work begins with a wake.
         drop(self.prober.configure(health, &self.config.backend_addresses(), now));
@@ -278,6 +295,12 @@ impl Daemon {
         }
         self.replan()?;
         tables::clear_leftovers(&mut self.dataplane, &found, &self.plan)?;
+        if self.config.vips.iter().flat_map(|vip| &vip.backends).any(|b| b.admin == Admin::Leaving) {
+            // Those that nothing carries need not be kept.
+            if let Some(pass) = Sweep::open(&self.pins)?.pass(|_| true)? {
+                self.swept(&pass)?;
+            }
+        }
         self.placed.fix_offloads(&self.run_dir, &mut self.record)?;
         self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
         self.dataplane.pin_programs()?;
@@ -297,13 +320,6 @@ impl Daemon {
         self.plan = plan;
         self.planned_ns = sys::clock_monotonic();
         Ok(())
-    }
-
-    /// A pass over the connection table is done: ids that no entry carries any more are free again.
-    fn swept(&mut self, pass: &Pass) {
-        if pass.started_ns > self.planned_ns && self.ids.any_resting() {
-            self.ids.release_unused(&pass.vips, &pass.backends);
-        }
     }
 
     /// The prober's time has come. Everything that was received goes in first, so that its own lateness is
@@ -421,13 +437,28 @@ impl Daemon {
                     reply.send(conns::list(&pins, &names, &settings, &wanted)).ok();
                 });
             }
-            Query::Detach(_) => {}
+            Query::Order(_) | Query::Detach(_) => {}
+        }
+    }
+
+    /// Carries out an order and answers it.
+    fn obey(&mut self, ask: Ask) -> Result<Option<u64>> {
+        match ask {
+            Ask::Backend { backend, vip, order, reply } => {
+                let whom = Whom { backend: &backend, vip: vip.as_deref() };
+                let (answer, wake_at) = match self.order_backend(whom, &order)? {
+                    Ok((ordered, wake_at)) => (Ok(ordered), wake_at),
+                    Err(refusal) => (Err(Denied::Wrong(refusal)), None),
+                };
+                reply.send(answer).ok();
+                Ok(wake_at)
+            }
         }
     }
 
     /// Takes everything off the machine that this daemon, or one before it, put there.
     fn undo_everything(&mut self) -> Detached {
-        undo(&self.pins, &mut self.record, &self.run_dir)
+        undo(&self.pins, &mut self.record, &self.run_dir, self.forgets)
     }
 }
 
@@ -441,8 +472,11 @@ fn log_change(backend: std::net::IpAddr, from: State, to: State, reason: &impl s
     }
 }
 
-fn undo(pins: &Pins, record: &mut Record, run_dir: &Path) -> Detached {
+fn undo(pins: &Pins, record: &mut Record, run_dir: &Path, forgets: bool) -> Detached {
     let mut detached = Detached::default();
+    if forgets && let Err(error) = Administration::forget(run_dir) {
+        detached.failures.push(format!("{error:#}"));
+    }
     match dataplane::remove_links(pins) {
         Ok(removed) => {
             detached.programs.extend(removed.iter().map(|pin| record.take_program(pin)));
@@ -469,5 +503,5 @@ pub fn detach_offline(run_dir: &Path, pin_dir: &Path) -> Result<Detached> {
     let _pins_lock = if pin_dir.exists() { Some(pins.lock()?) } else { None };
     let mut record = Record::read(run_dir)?;
     server::remove_socket(run_dir);
-    Ok(undo(&pins, &mut record, run_dir))
+    Ok(undo(&pins, &mut record, run_dir, true))
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::Result;
-use lb_core::host::config::{ConnectionsConfig, Mode, NoBackend, OnDown, Protocol, Selection, VipKey};
+use lb_core::host::config::{
+    Admin, BackendConfig, ConnectionsConfig, Mode, NoBackend, OnDown, Protocol, Selection, VipKey,
+};
 use lb_core::host::health::{Neighbour, State};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{BackendPlan, Plan, Rotation, VipPlan};
@@ -43,8 +45,10 @@ pub fn settings(config: &ConnectionsConfig) -> Settings {
 pub struct Found {
     /// Its ids.
     pub ids: Ids,
-    /// Backends that it had in rotation, with the MAC and the port slot it knew.
+    /// Backends that answered it, with the MAC and the port slot it knew.
     pub up: BTreeMap<IpAddr, Neighbour>,
+    /// Its backends, each with the key of its VIP.
+    pub configured: Vec<(String, BackendConfig)>,
     /// All VIP ids in use.
     vips: BTreeSet<u16>,
     /// All backend ids in use.
@@ -82,7 +86,18 @@ pub fn find(dataplane: &DataPlane) -> Result<Found> {
         let address = ip(record.address);
         let port = if record.port != 0 { u16::from_be(record.port) } else { vip.port };
         found.ids.adopt_backend(BackendKey { vip, address, port }, Id { id, generation: record.generation });
-        if record.state == backend_state::UP {
+        let translate = Some(u16::from_be(record.port)).filter(|port| *port != 0);
+        found.configured.push((
+            vip.to_string(),
+            BackendConfig {
+                name: translate.map_or_else(|| address.to_string(), |port| format!("{address}:{port}")),
+                address,
+                port: translate,
+                weight: 0,
+                admin: Admin::Leaving,
+            },
+        ));
+        if matches!(record.state, backend_state::UP | backend_state::DRAINING) {
             let neighbour = Neighbour {
                 mac: lb_core::host::addr::MacAddr(record.mac),
                 interface: u32::from(record.slot),

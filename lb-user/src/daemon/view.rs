@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use lb_core::conn::state;
-use lb_core::host::health::Status as Health;
+use lb_core::host::config::Admin;
+use lb_core::host::health::{State, Status as Health};
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
 use lb_core::table::{Ticks, TrafficCounter, ticks_from_ns, ticks_since};
@@ -13,10 +14,14 @@ use lb_core::table::{Ticks, TrafficCounter, ticks_from_ns, ticks_since};
 use crate::api::{
     Backend, BackendStats, StateCounts, Stats, Status, SweepStatus, TableStatus, Traffic, Vip, VipStats,
 };
+use crate::control::Drain;
+use crate::control::render::progress;
 use crate::dataplane::{ConnTable, DataPlane, Pass};
 use crate::io::sys;
 
 use super::Daemon;
+use super::admin::target_of_plan;
+use super::orders::admin_word;
 
 impl Daemon {
     /// The state.
@@ -89,13 +94,19 @@ impl Daemon {
     ) -> Backend {
         let reason =
             health.and_then(|h| h.reason).map_or_else(|| "not probed yet".to_owned(), |r| r.to_string());
+        let target = target_of_plan(backend);
+        let drain = self.admin.drain(&target);
+        let reason = administered_reason(backend, drain.as_ref()).unwrap_or(reason);
         let slot = backend.neighbour.and_then(|n| u16::try_from(n.interface).ok());
         Backend {
             id: backend.id.id,
+            name: backend.name.clone(),
             address: backend.key.address,
             port: backend.translate_port,
             weight: backend.weight,
             state: backend.state.to_string(),
+            admin: admin_word(backend.admin).to_owned(),
+            drain,
             reason,
             since_ms: health.map_or(0, |h| now.saturating_sub(h.since_ns) / 1_000_000),
             downs: health.map_or(0, |h| h.counters.flaps),
@@ -177,6 +188,20 @@ fn sweep(pass: &Pass, now: u64) -> SweepStatus {
             udp: count(state::UDP),
         },
     }
+}
+
+/// Why a backend is in the state that the administrator gave it; `None` if its health gave it.
+fn administered_reason(backend: &BackendPlan, drain: Option<&Drain>) -> Option<String> {
+    let what = match (backend.admin, backend.state) {
+        (Admin::Disabled, _) => "disabled by the administrator",
+        (Admin::Draining, State::Draining) => "draining by order of the administrator",
+        (Admin::Leaving, _) => "removed, keeps its connections until they end",
+        _ => return None,
+    };
+    Some(match drain {
+        Some(drain) => format!("{what}: {}", progress(drain)),
+        None => what.to_owned(),
+    })
 }
 
 /// A configuration word as the file spells it.

@@ -8,10 +8,13 @@ use crate::api::*;
 pub(crate) fn a_status() -> Status {
     let backend = |id, last, state: &str, reason: &str| Backend {
         id,
+        name: format!("h{last}"),
         address: [10, 0, 0, last].into(),
         port: None,
         weight: 1,
         state: state.into(),
+        admin: "enabled".into(),
+        drain: None,
         reason: reason.into(),
         since_ms: 61_000,
         downs: 0,

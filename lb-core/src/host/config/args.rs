@@ -5,8 +5,8 @@ use super::error::{ConfigError, Origin, Problems};
 use super::parse::{PLACEMENTS, PRESETS, PROTOCOLS, SELECTIONS};
 use super::read::pick;
 use super::{
-    BackendConfig, Config, ConnectionsConfig, HealthConfig, HealthPreset, Mode, NoBackend, OnDown, Placement,
-    PlacementKind, Protocol, Selection, VipConfig, VipKey,
+    Admin, BackendConfig, Config, ConnectionsConfig, HealthConfig, HealthPreset, Mode, NoBackend, OnDown,
+    Placement, PlacementKind, Protocol, Selection, VipConfig, VipKey,
 };
 use crate::host::addr::{self, MacAddr};
 
@@ -106,11 +106,17 @@ fn choose<T: Copy>(
 }
 
 /// `10.0.0.1` or `10.0.0.1:8080`.
-fn server(text: &str) -> Result<BackendConfig, addr::AddrError> {
+pub(in crate::host) fn server(text: &str) -> Result<BackendConfig, addr::AddrError> {
     let (address, port) = match text.split_once(':') {
         Some((address, port)) if !port.contains(':') => (address, Some(addr::parse_port(port)?)),
         _ => (text, None),
     };
     let address = addr::parse_host(address, "backend")?;
-    Ok(BackendConfig { name: BackendConfig::default_name(address, port), address, port, weight: 1 })
+    Ok(BackendConfig {
+        name: BackendConfig::default_name(address, port),
+        address,
+        port,
+        weight: 1,
+        admin: Admin::Enabled,
+    })
 }

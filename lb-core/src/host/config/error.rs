@@ -14,6 +14,8 @@ pub enum Origin {
     },
     /// The command line.
     Arguments,
+    /// An order to a running balancer.
+    Change,
 }
 
 impl fmt::Display for Origin {
@@ -21,6 +23,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File { name, line } => write!(f, "{name}:{line}"),
             Self::Arguments => f.write_str("arguments"),
+            Self::Change => f.write_str("change"),
         }
     }
 }

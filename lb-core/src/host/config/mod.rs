@@ -9,12 +9,14 @@ mod check;
 mod error;
 mod parse;
 mod read;
+mod recheck;
 
 use core::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
 pub use self::args::Arguments;
+pub(super) use self::args::server;
 pub use self::error::{ConfigError, Origin};
 use super::addr::MacAddr;
 use crate::table;
@@ -61,6 +63,14 @@ impl Config {
     /// The first mistake, in the order of the fields of [`Arguments`].
     pub fn from_args(arguments: &Arguments<'_>) -> Result<Self, ConfigError> {
         args::config(arguments)
+    }
+
+    /// Checks every rule between values again, after a change at run time.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn recheck(&self) -> Result<(), ConfigError> {
+        recheck::config(self)
     }
 
     /// The first setting in which `new` differs that a running balancer cannot change, if there is one.
@@ -263,6 +273,23 @@ pub struct BackendConfig {
     pub port: Option<u16>,
     /// Its share of new flows, 0 to 256; 0 takes none.
     pub weight: u16,
+    /// What the administrator says about it at run time; a file says nothing.
+    pub admin: Admin,
+}
+
+/// What the administrator says about a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// Its health alone decides.
+    #[default]
+    Enabled,
+    /// It keeps its flows and gets no new ones.
+    Draining,
+    /// It was removed, and keeps its flows until they end.
+    Leaving,
+    /// It is out of service; its flows are treated as those of a dead one.
+    Disabled,
 }
 
 impl BackendConfig {

@@ -6,7 +6,7 @@ use super::check::{self, BackendPlace, Places, VipPlace};
 use super::error::{ConfigError, Origin, Problems, line_of};
 use super::read::{At, Section};
 use super::{
-    BackendConfig, Config, ConnectionsConfig, HealthConfig, HealthPreset, MAX_WEIGHT, Mode, NoBackend,
+    Admin, BackendConfig, Config, ConnectionsConfig, HealthConfig, HealthPreset, MAX_WEIGHT, Mode, NoBackend,
     OnDown, Placement, PlacementKind, Protocol, Selection, VipConfig, VipKey,
 };
 use crate::host::addr::{self, MacAddr};
@@ -244,6 +244,7 @@ fn backend(section: &Section<'_>, problems: &mut Problems) -> Option<(BackendCon
         address,
         port,
         weight: u16::try_from(weight).unwrap_or(MAX_WEIGHT),
+        admin: Admin::Enabled,
     };
     Some((backend, place))
 }

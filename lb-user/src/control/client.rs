@@ -1,0 +1,95 @@
+//! Gives orders to the daemon.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper::Method;
+use lb_core::host::overlay::Order;
+
+use crate::client::{self, AskError, ask, escaped};
+use crate::failure::Failure;
+
+use super::{Administered, Drain, Ordered};
+
+/// Between two looks at a drain.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Gives an order about backends.
+///
+/// # Errors
+/// No daemon, or it refuses the order.
+pub async fn backend(
+    run_dir: &Path,
+    backend: &str,
+    vip: Option<&str>,
+    order: &Order,
+) -> Result<Ordered, AskError> {
+    let mut more = String::new();
+    let word = match order {
+        Order::Drain { deadline_ms } => {
+            if let Some(ms) = deadline_ms {
+                more = format!("&deadline_ms={ms}");
+            }
+            "drain"
+        }
+        Order::Disable => "disable",
+        Order::Enable => "enable",
+        Order::Remove => "remove",
+        Order::Weight(weight) => {
+            more = format!("&weight={weight}");
+            "weight"
+        }
+        Order::Add { name, weight } => {
+            more = format!("&weight={weight}");
+            if let Some(name) = name {
+                more.push_str(&format!("&name={}", escaped(name)));
+            }
+            "add"
+        }
+    };
+    let mut path = format!("/v1/backend/{word}?backend={}{more}", escaped(backend));
+    if let Some(vip) = vip {
+        path.push_str(&format!("&vip={}", escaped(vip)));
+    }
+    ask(run_dir, Method::POST, &path).await
+}
+
+/// Waits until the drains of `backends` are done or over, calling `progress` whenever one of them has moved; they are
+/// updated as they go. True if all of them ended without a connection left.
+///
+/// # Errors
+/// The daemon ended, or a backend is no longer drained.
+pub async fn wait_drained(
+    run_dir: &Path,
+    backends: &mut [Administered],
+    mut progress: impl FnMut(&Administered) -> Result<(), Failure>,
+) -> Result<bool, Failure> {
+    loop {
+        let status = client::status(run_dir).await?;
+        let mut open = 0;
+        for backend in &mut *backends {
+            let now = status.vips.iter().filter(|vip| vip.name == backend.vip).flat_map(|vip| &vip.backends);
+            let now = now.into_iter().find(|b| b.address == backend.address && b.port == backend.port);
+            let drain = now.and_then(|now| now.drain).ok_or_else(|| {
+                let Administered { name, vip, .. } = &*backend;
+                Failure::at_work(format!(
+                    "backend {name} of VIP {vip} is no longer drained: somebody changed that"
+                ))
+            })?;
+            let moved = |drain: Drain| Drain { deadline_ms: None, ..drain };
+            if backend.drain.map(moved) != Some(moved(drain)) {
+                backend.drain = Some(drain);
+                if let Some(now) = now {
+                    backend.state.clone_from(&now.state);
+                    backend.admin.clone_from(&now.admin);
+                }
+                progress(backend)?;
+            }
+            open += usize::from(!drain.done && !drain.expired);
+        }
+        if open == 0 {
+            return Ok(backends.iter().all(|backend| backend.drain.is_some_and(|drain| drain.done)));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}

@@ -1,0 +1,82 @@
+//! Orders to a running daemon: what the command line, the socket and the daemon say to each other about them.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/backend/drain?backend=B&vip=V&deadline_ms=N` | [`Ordered`] |
+//! | `POST /v1/backend/disable?backend=B&vip=V`, `.../enable` | [`Ordered`] |
+//! | `POST /v1/backend/weight?backend=B&vip=V&weight=N` | [`Ordered`] |
+//! | `POST /v1/backend/add?backend=ADDRESS[:PORT]&vip=V&name=N&weight=N` | [`Ordered`] |
+//! | `POST /v1/backend/remove?backend=B&vip=V` | [`Ordered`] |
+//!
+//! `vip` may be left out: then every VIP that has such a backend is meant, or the only one there is. A refused order is
+//! answered with status 400 and changes nothing.
+
+pub mod cli;
+pub mod client;
+pub mod render;
+pub mod server;
+
+use std::net::IpAddr;
+
+use lb_core::host::overlay;
+use serde::{Deserialize, Serialize};
+
+use crate::server::Reply;
+
+/// An order on its way to the daemon.
+#[derive(Debug)]
+pub enum Ask {
+    /// About backends.
+    Backend {
+        /// Name, address, or address and port.
+        backend: String,
+        /// Name or key of the VIP.
+        vip: Option<String>,
+        /// What is to be done.
+        order: overlay::Order,
+        /// Where the answer goes.
+        reply: Reply<Ordered>,
+    },
+}
+
+/// What an order did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The backends that it was about, as they are now.
+    pub backends: Vec<Administered>,
+}
+
+/// A backend as an order left it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Administered {
+    /// Its VIP's name.
+    pub vip: String,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port where it differs from the VIP's.
+    pub port: Option<u16>,
+    /// Its weight.
+    pub weight: u16,
+    /// `probing`, `up`, `down`, `draining` or `disabled`.
+    pub state: String,
+    /// What the administrator says: `enabled`, `draining`, `leaving` (removed, and keeping its connections until they
+    /// end) or `disabled`.
+    pub admin: String,
+    /// How far its connections have run dry, if it is to.
+    pub drain: Option<Drain>,
+}
+
+/// How far the connections of a backend have run dry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Its open connections when they were last counted; `None` before the first count.
+    pub remaining: Option<u64>,
+    /// Milliseconds until it is disabled; `None` without a deadline, or when that is over.
+    pub deadline_ms: Option<u64>,
+    /// There is no connection left.
+    pub done: bool,
+    /// The deadline came before that, and it was disabled.
+    pub expired: bool,
+}

@@ -1,0 +1,64 @@
+//! The daemon's answers to orders, for people.
+
+use super::{Administered, Drain, Ordered};
+
+/// One line for each backend.
+pub fn ordered(ordered: &Ordered) -> String {
+    ordered.backends.iter().map(|backend| format!("{}\n", administered(backend))).collect()
+}
+
+/// `10.0.0.1 of VIP web: draining, weight 1, 12 connections left, disabled in 43 s`.
+pub fn administered(backend: &Administered) -> String {
+    let Administered { vip, name, weight, state, admin, drain, .. } = backend;
+    let mut line = format!("{name} of VIP {vip}: {state}");
+    if admin == "leaving" {
+        line.push_str(", removed");
+    } else {
+        line.push_str(&format!(", weight {weight}"));
+    }
+    if let Some(drain) = drain {
+        line.push_str(&format!(", {}", progress(drain)));
+    }
+    line
+}
+
+/// `12 connections left, disabled in 43 s`.
+pub fn progress(drain: &Drain) -> String {
+    let left = match drain.remaining {
+        None => "connections not counted yet".to_owned(),
+        Some(1) => "1 connection left".to_owned(),
+        Some(number) => format!("{number} connections left"),
+    };
+    match drain {
+        Drain { done: true, .. } => "drained: no connection left".to_owned(),
+        Drain { expired: true, .. } => format!("deadline over with {left}"),
+        Drain { deadline_ms: Some(ms), .. } => format!("{left}, disabled in {} s", ms.div_ceil(1000)),
+        _ => left,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_left_and_when_it_ends() {
+        let drain = Drain { remaining: Some(12), deadline_ms: Some(42_300), ..Drain::default() };
+        let backend = Administered {
+            vip: "web".into(),
+            name: "h1".into(),
+            address: [10, 0, 0, 1].into(),
+            port: None,
+            weight: 2,
+            state: "draining".into(),
+            admin: "draining".into(),
+            drain: Some(drain),
+        };
+        let line = "h1 of VIP web: draining, weight 2, 12 connections left, disabled in 43 s\n";
+        assert_eq!(ordered(&Ordered { backends: vec![backend] }), line);
+        assert_eq!(progress(&Drain { done: true, ..drain }), "drained: no connection left");
+        let over = Drain { expired: true, deadline_ms: None, remaining: Some(1), done: false };
+        assert_eq!(progress(&over), "deadline over with 1 connection left");
+        assert_eq!(progress(&Drain::default()), "connections not counted yet");
+    }
+}

@@ -1,0 +1,90 @@
+//! The paths of orders.
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query as UrlQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::post;
+use lb_core::host::overlay::{self, Order};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::server::{PATIENCE, Queries, Query, Refusal, ask_order};
+
+use super::Ask;
+
+/// What the paths are, for those who mistype one.
+pub const PATHS: &str = "POST /v1/backend/drain, disable, enable, weight, add, remove";
+
+/// The routes.
+pub fn routes() -> Router<mpsc::Sender<Query>> {
+    Router::new().route("/v1/backend/{order}", post(backend))
+}
+
+/// The parameters of an order about backends, as they came.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackendParameters {
+    backend: String,
+    vip: Option<String>,
+    deadline_ms: Option<String>,
+    weight: Option<String>,
+    name: Option<String>,
+}
+
+impl BackendParameters {
+    fn order(&self, word: &str) -> Result<Order, Refusal> {
+        let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
+        let order = match word {
+            "drain" => {
+                let number = |text: &String| {
+                    text.parse().map_err(|_| {
+                        bad(format!("deadline_ms={text}: not a number; give one, as in deadline_ms=60000"))
+                    })
+                };
+                Order::Drain { deadline_ms: self.deadline_ms.as_ref().map(number).transpose()? }
+            }
+            "disable" => Order::Disable,
+            "enable" => Order::Enable,
+            "remove" => Order::Remove,
+            "weight" => {
+                let text = self.weight.as_deref();
+                let text =
+                    text.ok_or_else(|| bad("weight is missing; give one, as in weight=2".to_owned()))?;
+                Order::Weight(overlay::parse_weight(text).map_err(bad)?)
+            }
+            "add" => {
+                let weight = self.weight.as_deref().map_or(Ok(1), overlay::parse_weight).map_err(bad)?;
+                Order::Add { name: self.name.clone(), weight }
+            }
+            other => {
+                let message = format!(
+                    "no order {other}; known are drain, disable, enable, weight, add, remove under /v1/backend/"
+                );
+                return Err(Refusal(StatusCode::NOT_FOUND, message));
+            }
+        };
+        let surplus = [
+            ("deadline_ms", self.deadline_ms.is_some() && word != "drain"),
+            ("weight", self.weight.is_some() && !matches!(word, "weight" | "add")),
+            ("name", self.name.is_some() && word != "add"),
+        ];
+        match surplus.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(bad(format!("{word} takes no {name}; leave it out"))),
+            None => Ok(order),
+        }
+    }
+}
+
+async fn backend(
+    State(queries): Queries,
+    Path(word): Path<String>,
+    parameters: Result<UrlQuery<BackendParameters>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let UrlQuery(parameters) =
+        parameters.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let order = parameters.order(&word)?;
+    let BackendParameters { backend, vip, .. } = parameters;
+    ask_order(&queries, PATIENCE, |reply| Ask::Backend { backend, vip, order, reply }).await
+}
