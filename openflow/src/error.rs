@@ -44,6 +44,9 @@ pub enum Problem {
     /// A value that the specification does not define.
     #[error("value {0:#x} is not defined")]
     BadValue(u64),
+    /// Lists or messages in each other, more of them than any real message has.
+    #[error("nested more than {0} deep")]
+    TooDeep(u8),
     /// The field may not carry a mask.
     #[error("this field takes no mask")]
     MaskNotAllowed,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Version;
+use crate::{ONF, Version};
 
 /// Builds [`ErrorKind`] and its two tables: variant, 1.0 type and code, 1.3 type and code, name in the specification.
 macro_rules! error_kinds {
@@ -11,6 +11,22 @@ macro_rules! error_kinds {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ErrorKind {
             $(#[doc = concat!("`", $name, "`")] $variant,)*
+            /// An error of an experimenter (1.3: 7.4.4.15).
+            Experimenter {
+                /// Which of theirs.
+                exp_type: u16,
+                /// Whose it is.
+                experimenter: u32,
+            },
+            /// An error of a vendor, in the form that Nicira gave them in 1.0.
+            Vendor {
+                /// Whose it is.
+                vendor: u32,
+                /// Their type.
+                kind: u16,
+                /// Their code.
+                code: u16,
+            },
             /// A type and code that the version's table does not know.
             Unknown {
                 /// Wire type.
@@ -156,8 +172,13 @@ impl ErrorKind {
 
     /// Wire type and code, or `None` when the version cannot say this.
     pub fn to_wire(self, version: Version) -> Option<(u16, u16)> {
-        if let Self::Unknown { kind, code } = self {
-            return Some((kind, code));
+        match self {
+            Self::Unknown { kind, code } => return Some((kind, code)),
+            Self::Experimenter { exp_type, .. } => {
+                return (version == Version::V1_3).then_some((EXPERIMENTER, exp_type));
+            }
+            Self::Vendor { .. } => return (version == Version::V1_0).then_some(NX_VENDOR),
+            _ => {}
         }
         TABLE.iter().find(|(known, ..)| *known == self).and_then(|(_, v10, v13, _)| *pick(version, v10, v13))
     }
@@ -169,10 +190,48 @@ impl fmt::Display for ErrorKind {
             Some((.., name)) => f.write_str(name),
             None => match self {
                 Self::Unknown { kind, code } => write!(f, "error type {kind} code {code}"),
+                Self::Experimenter { exp_type, experimenter: ONF } => match onf_name(*exp_type) {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, "ONF error {exp_type}"),
+                },
+                Self::Experimenter { exp_type, experimenter } => {
+                    write!(f, "error {exp_type} of experimenter {experimenter:#x}")
+                }
+                Self::Vendor { vendor, kind, code } => {
+                    write!(f, "error type {kind} code {code} of vendor {vendor:#x}")
+                }
                 other => write!(f, "{other:?}"),
             },
         }
     }
+}
+
+/// Wire type of the errors of experimenters (1.3).
+pub(crate) const EXPERIMENTER: u16 = 0xffff;
+/// Wire type and code of the errors of vendors, as Nicira has them in 1.0.
+pub(crate) const NX_VENDOR: (u16, u16) = (0xb0c2, 0);
+
+/// Names of the bundle errors of ONF's EXT-230.
+fn onf_name(exp_type: u16) -> Option<&'static str> {
+    const NAMES: [&str; 16] = [
+        "OFPBFC_UNKNOWN",
+        "OFPBFC_EPERM",
+        "OFPBFC_BAD_ID",
+        "OFPBFC_BUNDLE_EXIST",
+        "OFPBFC_BUNDLE_CLOSED",
+        "OFPBFC_OUT_OF_BUNDLES",
+        "OFPBFC_BAD_TYPE",
+        "OFPBFC_BAD_FLAGS",
+        "OFPBFC_MSG_BAD_LEN",
+        "OFPBFC_MSG_BAD_XID",
+        "OFPBFC_MSG_UNSUP",
+        "OFPBFC_MSG_CONFLICT",
+        "OFPBFC_MSG_TOO_MANY",
+        "OFPBFC_MSG_FAILED",
+        "OFPBFC_TIMEOUT",
+        "OFPBFC_BUNDLE_IN_PROGRESS",
+    ];
+    exp_type.checked_sub(2300).and_then(|index| NAMES.get(usize::from(index)).copied())
 }
 
 fn pick<'a, T>(version: Version, v10: &'a T, v13: &'a T) -> &'a T {

@@ -13,7 +13,8 @@ pub struct FlowMod {
     pub cookie: Cookie,
     /// Bits of the cookie that an entry must have to be changed or deleted; 0 for all entries (1.3).
     pub cookie_mask: u64,
-    /// Table. 1.0 has table 0 alone, and takes [`TableId::ALL`] in deletions.
+    /// Table. 1.0 has table 0 alone, and takes [`TableId::ALL`] in deletions; with [`FlowModFlags::NX_TABLE_ID`] it
+    /// has them all.
     pub table_id: TableId,
     /// What to do.
     pub command: FlowModCommand,
@@ -73,7 +74,7 @@ pub enum FlowModCommand {
     DeleteStrict,
 }
 
-/// Flags of a flow entry; the bits of 1.3, and [`FlowModFlags::EMERG`] beyond the wire's 16.
+/// Flags of a flow entry; the bits of 1.3, and two of 1.0 beyond the wire's 16.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowModFlags(pub u32);
 
@@ -90,6 +91,9 @@ impl FlowModFlags {
     pub const NO_BYT_COUNTS: Self = Self(1 << 4);
     /// Use the entry while there is no controller (1.0).
     pub const EMERG: Self = Self(1 << 16);
+    /// The table goes into the upper byte of the command: Nicira's extension of 1.0, to be switched on by
+    /// [`crate::NiciraMsg::FlowModTableId`] first.
+    pub const NX_TABLE_ID: Self = Self(1 << 17);
 
     /// All flags of both.
     #[must_use]
@@ -157,17 +161,20 @@ impl FlowMod {
         let match_ = Match::decode(body)?;
         let cookie = Cookie(body.u64("cookie")?);
         let at = body.offset();
-        let command = FlowModCommand::from_wire(body.u16("command")?, at, body)?;
+        let [table, command] = body.array("command")?;
+        let command = FlowModCommand::from_wire(u16::from(command), at, body)?;
+        let nx_table = if table == 0 { FlowModFlags::default() } else { FlowModFlags::NX_TABLE_ID };
         Ok(Self {
             match_,
             cookie,
+            table_id: TableId(table),
             command,
             idle_timeout: body.u16("idle_timeout")?,
             hard_timeout: body.u16("hard_timeout")?,
             priority: body.u16("priority")?,
             buffer_id: BufferId(body.u32("buffer_id")?),
             out_port: body.port("out_port")?,
-            flags: FlowModFlags::decode(body)?,
+            flags: FlowModFlags::decode(body)?.with(nx_table),
             instructions: instruction::decode_list(body.sub(body.remaining(), "actions")?)?,
             ..Self::default()
         })
@@ -212,13 +219,16 @@ impl FlowMod {
     fn encode_v1_0(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let version = Version::V1_0;
         let deletes = matches!(self.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
-        let table_ok = self.table_id == TableId(0) || (deletes && self.table_id == TableId::ALL);
+        let names_table = self.flags.contains(FlowModFlags::NX_TABLE_ID);
+        let plain = self.table_id == TableId(0) || (deletes && self.table_id == TableId::ALL);
+        let table_ok = names_table || plain;
         refuse(!table_ok, version, "flow tables beyond table 0")?;
         refuse(self.cookie_mask != 0, version, "a cookie mask in a flow-mod")?;
         refuse(self.out_group != GroupId::ANY, version, "out_group in a flow-mod")?;
         self.match_.encode(version, out)?;
         out.put_u64(self.cookie.0);
-        out.put_u16(u16::from(self.command.to_wire()));
+        out.put_u8(if names_table { self.table_id.0 } else { 0 });
+        out.put_u8(self.command.to_wire());
         out.put_u16(self.idle_timeout);
         out.put_u16(self.hard_timeout);
         out.put_u16(self.priority);
@@ -248,7 +258,7 @@ impl FlowMod {
 }
 
 impl FlowModCommand {
-    fn from_wire(command: u16, at: usize, body: &Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn from_wire(command: u16, at: usize, body: &Reader<'_>) -> Result<Self, DecodeError> {
         match command {
             0 => Ok(Self::Add),
             1 => Ok(Self::Modify),
@@ -262,7 +272,7 @@ impl FlowModCommand {
         }
     }
 
-    fn to_wire(self) -> u8 {
+    pub(crate) fn to_wire(self) -> u8 {
         match self {
             Self::Add => 0,
             Self::Modify => 1,
@@ -298,7 +308,8 @@ impl FlowModFlags {
         let shared = (self.0 & 0xffff) as u16;
         match version {
             Version::V1_0 => {
-                let known = Self::SEND_FLOW_REM.with(Self::CHECK_OVERLAP).with(Self::EMERG);
+                let known =
+                    Self::SEND_FLOW_REM.with(Self::CHECK_OVERLAP).with(Self::EMERG).with(Self::NX_TABLE_ID);
                 refuse(self.0 & !known.0 != 0, version, "flow-mod flags of 1.3")?;
                 out.put_u16(if self.contains(Self::EMERG) { shared | EMERG_V1_0 } else { shared });
             }
@@ -373,7 +384,7 @@ impl FlowRemoved {
 }
 
 impl FlowRemovedReason {
-    fn from_wire(byte: u8) -> Self {
+    pub(crate) fn from_wire(byte: u8) -> Self {
         match byte {
             0 => Self::IdleTimeout,
             1 => Self::HardTimeout,
@@ -383,7 +394,7 @@ impl FlowRemovedReason {
         }
     }
 
-    fn to_wire(self) -> u8 {
+    pub(crate) fn to_wire(self) -> u8 {
         match self {
             Self::IdleTimeout => 0,
             Self::HardTimeout => 1,

@@ -1,7 +1,7 @@
 //! Instructions of a flow entry (1.3: 7.2.4).
 
 use crate::wire::{Put, Reader};
-use crate::{Action, DecodeError, EncodeError, ErrorKind, TableId, Version, action};
+use crate::{Action, DecodeError, EncodeError, ErrorKind, MeterId, TableId, Version, action};
 
 /// What a flow entry does with a packet that it matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +22,7 @@ pub enum Instruction {
     /// Empty the action set.
     ClearActions,
     /// Pass through a meter.
-    Meter(u32),
+    Meter(MeterId),
     /// An instruction of an experimenter, kept as it came.
     Experimenter {
         /// Whose it is.
@@ -117,7 +117,7 @@ fn decode_body(kind: u16, body: &mut Reader<'_>) -> Result<Instruction, DecodeEr
             body.pad(4)?;
             Instruction::ClearActions
         }
-        METER => Instruction::Meter(body.u32("meter.meter_id")?),
+        METER => Instruction::Meter(MeterId(body.u32("meter.meter_id")?)),
         EXPERIMENTER => {
             Instruction::Experimenter { experimenter: body.u32("experimenter")?, body: body.rest().to_vec() }
         }
@@ -158,7 +158,7 @@ fn encode_body(instruction: &Instruction, version: Version, out: &mut Vec<u8>) -
             CLEAR_ACTIONS
         }
         Instruction::Meter(meter) => {
-            out.put_u32(*meter);
+            out.put_u32(meter.0);
             METER
         }
         Instruction::Experimenter { experimenter, body } => {

@@ -27,8 +27,14 @@ pub(crate) enum Kind {
     BarrierReply,
     RoleRequest,
     RoleReply,
-    /// Defined by the version, and not taken apart here.
-    Raw,
+    GroupMod,
+    TableMod,
+    MeterMod,
+    QueueGetConfigRequest,
+    QueueGetConfigReply,
+    GetAsyncRequest,
+    GetAsyncReply,
+    SetAsync,
 }
 
 /// Kind, name, type byte in 1.0 and in 1.3.
@@ -48,21 +54,21 @@ const TABLE: &[(Kind, &str, Option<u8>, Option<u8>)] = &[
     (Kind::PortStatus, "PORT_STATUS", Some(12), Some(12)),
     (Kind::PacketOut, "PACKET_OUT", Some(13), Some(13)),
     (Kind::FlowMod, "FLOW_MOD", Some(14), Some(14)),
-    (Kind::Raw, "GROUP_MOD", None, Some(15)),
+    (Kind::GroupMod, "GROUP_MOD", None, Some(15)),
     (Kind::PortMod, "PORT_MOD", Some(15), Some(16)),
-    (Kind::Raw, "TABLE_MOD", None, Some(17)),
+    (Kind::TableMod, "TABLE_MOD", None, Some(17)),
     (Kind::MultipartRequest, "MULTIPART_REQUEST", Some(16), Some(18)),
     (Kind::MultipartReply, "MULTIPART_REPLY", Some(17), Some(19)),
     (Kind::BarrierRequest, "BARRIER_REQUEST", Some(18), Some(20)),
     (Kind::BarrierReply, "BARRIER_REPLY", Some(19), Some(21)),
-    (Kind::Raw, "QUEUE_GET_CONFIG_REQUEST", Some(20), Some(22)),
-    (Kind::Raw, "QUEUE_GET_CONFIG_REPLY", Some(21), Some(23)),
+    (Kind::QueueGetConfigRequest, "QUEUE_GET_CONFIG_REQUEST", Some(20), Some(22)),
+    (Kind::QueueGetConfigReply, "QUEUE_GET_CONFIG_REPLY", Some(21), Some(23)),
     (Kind::RoleRequest, "ROLE_REQUEST", None, Some(24)),
     (Kind::RoleReply, "ROLE_REPLY", None, Some(25)),
-    (Kind::Raw, "GET_ASYNC_REQUEST", None, Some(26)),
-    (Kind::Raw, "GET_ASYNC_REPLY", None, Some(27)),
-    (Kind::Raw, "SET_ASYNC", None, Some(28)),
-    (Kind::Raw, "METER_MOD", None, Some(29)),
+    (Kind::GetAsyncRequest, "GET_ASYNC_REQUEST", None, Some(26)),
+    (Kind::GetAsyncReply, "GET_ASYNC_REPLY", None, Some(27)),
+    (Kind::SetAsync, "SET_ASYNC", None, Some(28)),
+    (Kind::MeterMod, "METER_MOD", None, Some(29)),
 ];
 
 impl Kind {
@@ -74,16 +80,16 @@ impl Kind {
             .map(|(kind, name, ..)| (*kind, *name))
     }
 
-    /// The type byte, or `None` when the version has no such message (or many, for [`Kind::Raw`]).
+    /// The type byte, or `None` when the version has no such message.
     pub(crate) fn to_wire(self, version: Version) -> Option<u8> {
-        let row = TABLE.iter().find(|(kind, ..)| *kind == self && self != Self::Raw)?;
+        let row = TABLE.iter().find(|(kind, ..)| *kind == self)?;
         pick(version, row.2, row.3)
     }
 
     /// The name, without a prefix.
     pub(crate) fn name(self) -> &'static str {
-        let row = TABLE.iter().find(|(kind, ..)| *kind == self && self != Self::Raw);
-        row.map_or("OTHER", |(_, name, ..)| name)
+        let row = TABLE.iter().find(|(kind, ..)| *kind == self);
+        row.map_or("message", |(_, name, ..)| name)
     }
 }
 

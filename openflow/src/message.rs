@@ -1,11 +1,12 @@
 //! The message: header, type, and the family that decodes and encodes the rest.
 
 use crate::kind::Kind;
-use crate::wire::{Put, Reader};
+use crate::wire::{Put, Reader, Wire};
 use crate::{
-    DecodeError, EncodeError, ErrorKind, ErrorMsg, Experimenter, FeaturesReply, FlowMod, FlowRemoved, Hello,
-    MultipartReply, MultipartRequest, PacketIn, PacketOut, PortMod, PortStatus, Problem, RoleMsg,
-    SwitchConfig, Version, Xid, hello,
+    AsyncConfig, DecodeError, EncodeError, ErrorKind, ErrorMsg, Experimenter, FeaturesReply, FlowMod,
+    FlowRemoved, GroupMod, Hello, MeterMod, MultipartReply, MultipartRequest, NICIRA, NiciraMsg, ONF, OnfMsg,
+    PacketIn, PacketOut, PortMod, PortNo, PortStatus, Problem, QueueConfig, RoleMsg, SwitchConfig, TableMod,
+    Version, Xid, hello, queue,
 };
 
 /// One OpenFlow message, the same for all versions where its meaning is.
@@ -19,7 +20,11 @@ pub enum Message {
     EchoRequest(Vec<u8>),
     /// Answer with the request's bytes.
     EchoReply(Vec<u8>),
-    /// A message of an experimenter (vendor in 1.0).
+    /// A message of Nicira's extensions.
+    Nicira(NiciraMsg),
+    /// A message of ONF's extensions (1.3).
+    Onf(OnfMsg),
+    /// A message of another experimenter (vendor in 1.0), kept as it came.
     Experimenter(Experimenter),
     /// Asks for [`Message::FeaturesReply`].
     FeaturesRequest,
@@ -55,13 +60,22 @@ pub enum Message {
     RoleRequest(RoleMsg),
     /// The role in force (1.3).
     RoleReply(RoleMsg),
-    /// A message that the version defines and this codec does not take apart, kept as it came.
-    Other {
-        /// Type byte.
-        kind: u8,
-        /// What follows the header.
-        body: Vec<u8>,
-    },
+    /// Adds, changes or deletes a group (1.3).
+    GroupMod(GroupMod),
+    /// Configures a table (1.3).
+    TableMod(TableMod),
+    /// Adds, changes or deletes a meter (1.3).
+    MeterMod(MeterMod),
+    /// Asks for the queues of a port.
+    QueueGetConfigRequest(PortNo),
+    /// The queues of a port.
+    QueueGetConfigReply(QueueConfig),
+    /// Asks which asynchronous messages come (1.3).
+    GetAsyncRequest,
+    /// Which asynchronous messages come (1.3).
+    GetAsyncReply(AsyncConfig),
+    /// Chooses which asynchronous messages come (1.3).
+    SetAsync(AsyncConfig),
 }
 
 impl Message {
@@ -71,12 +85,22 @@ impl Message {
     /// Names the message, field and offset, and the error to answer with. A version that this codec does not
     /// speak is an error here; see [`Message::decode_hello`].
     pub fn decode(bytes: &[u8]) -> Result<(Version, Xid, Self), DecodeError> {
+        Self::decode_at(bytes, 0)
+    }
+
+    /// Decodes a message that lies in another one, all that the reader has.
+    pub(crate) fn decode_embedded(mut reader: Reader<'_>) -> Result<(Xid, Self), DecodeError> {
+        let nesting = reader.nesting();
+        Self::decode_at(reader.rest(), nesting).map(|(_, xid, message)| (xid, message))
+    }
+
+    fn decode_at(bytes: &[u8], nesting: u8) -> Result<(Version, Xid, Self), DecodeError> {
         let header = Header::decode(bytes)?;
         let version = header.version.ok_or_else(|| {
             let problem = Problem::BadValue(u64::from(header.version_byte));
             header.body.error("version", 0, problem, ErrorKind::BadRequestBadVersion)
         })?;
-        let mut body = header.body;
+        let mut body = header.body.at_nesting(nesting);
         let message = Self::decode_body(header.kind, version, &mut body)?;
         body.finish()?;
         Ok((version, header.xid, message))
@@ -110,7 +134,21 @@ impl Message {
 
     /// Name of the message, as in error texts and logs.
     pub fn name(&self) -> &'static str {
-        self.kind().name()
+        match self {
+            Self::Nicira(message) => message.name(),
+            Self::Onf(message) => message.name(),
+            other => other.kind().name(),
+        }
+    }
+
+    /// Whether all of it is taken apart; false for what an unknown experimenter defines.
+    pub fn is_typed(&self) -> bool {
+        match self {
+            Self::Experimenter(_) => false,
+            Self::MultipartRequest(request) => request.is_typed(),
+            Self::MultipartReply(reply) => reply.is_typed(),
+            _ => true,
+        }
     }
 
     fn decode_body(byte: u8, version: Version, body: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -123,7 +161,7 @@ impl Message {
             Kind::Error => Self::Error(ErrorMsg::decode(body)?),
             Kind::EchoRequest => Self::EchoRequest(body.rest().to_vec()),
             Kind::EchoReply => Self::EchoReply(body.rest().to_vec()),
-            Kind::Experimenter => Self::Experimenter(Experimenter::decode(body)?),
+            Kind::Experimenter => Self::decode_experimenter(body)?,
             Kind::FeaturesRequest => Self::FeaturesRequest,
             Kind::FeaturesReply => Self::FeaturesReply(FeaturesReply::decode(body)?),
             Kind::GetConfigRequest => Self::GetConfigRequest,
@@ -141,8 +179,32 @@ impl Message {
             Kind::BarrierReply => Self::BarrierReply,
             Kind::RoleRequest => Self::RoleRequest(RoleMsg::decode(body)?),
             Kind::RoleReply => Self::RoleReply(RoleMsg::decode(body)?),
-            Kind::Raw => Self::Other { kind: byte, body: body.rest().to_vec() },
+            Kind::GroupMod => Self::GroupMod(GroupMod::decode(body)?),
+            Kind::TableMod => Self::TableMod(TableMod::read(body, "table_mod")?),
+            Kind::MeterMod => Self::MeterMod(MeterMod::decode(body)?),
+            Kind::QueueGetConfigRequest => Self::QueueGetConfigRequest(queue::decode_request(body)?),
+            Kind::QueueGetConfigReply => Self::QueueGetConfigReply(QueueConfig::decode(body)?),
+            Kind::GetAsyncRequest => Self::GetAsyncRequest,
+            Kind::GetAsyncReply => Self::GetAsyncReply(AsyncConfig::read(body, "masks")?),
+            Kind::SetAsync => Self::SetAsync(AsyncConfig::read(body, "masks")?),
         })
+    }
+
+    fn decode_experimenter(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let whole = body.clone();
+        let (experimenter, exp_type) = (body.u32("experimenter")?, body.u32("exp_type").ok());
+        let known = match (experimenter, exp_type) {
+            (NICIRA, Some(subtype)) => NiciraMsg::decode(subtype, body)?.map(Self::Nicira),
+            (ONF, Some(exp_type)) if body.version() == Version::V1_3 => {
+                OnfMsg::decode(exp_type, body)?.map(Self::Onf)
+            }
+            _ => None,
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        *body = whole;
+        Experimenter::decode(body).map(Self::Experimenter)
     }
 
     fn kind(&self) -> Kind {
@@ -151,7 +213,7 @@ impl Message {
             Self::Error(_) => Kind::Error,
             Self::EchoRequest(_) => Kind::EchoRequest,
             Self::EchoReply(_) => Kind::EchoReply,
-            Self::Experimenter(_) => Kind::Experimenter,
+            Self::Nicira(_) | Self::Onf(_) | Self::Experimenter(_) => Kind::Experimenter,
             Self::FeaturesRequest => Kind::FeaturesRequest,
             Self::FeaturesReply(_) => Kind::FeaturesReply,
             Self::GetConfigRequest => Kind::GetConfigRequest,
@@ -169,26 +231,40 @@ impl Message {
             Self::BarrierReply => Kind::BarrierReply,
             Self::RoleRequest(_) => Kind::RoleRequest,
             Self::RoleReply(_) => Kind::RoleReply,
-            Self::Other { .. } => Kind::Raw,
+            Self::GroupMod(_) => Kind::GroupMod,
+            Self::TableMod(_) => Kind::TableMod,
+            Self::MeterMod(_) => Kind::MeterMod,
+            Self::QueueGetConfigRequest(_) => Kind::QueueGetConfigRequest,
+            Self::QueueGetConfigReply(_) => Kind::QueueGetConfigReply,
+            Self::GetAsyncRequest => Kind::GetAsyncRequest,
+            Self::GetAsyncReply(_) => Kind::GetAsyncReply,
+            Self::SetAsync(_) => Kind::SetAsync,
         }
     }
 
     fn try_encode(&self, version: Version, xid: Xid, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = out.len();
-        let kind = match self {
-            Self::Other { kind, .. } => Some(*kind),
-            known => known.kind().to_wire(version),
-        };
+        let kind = self.kind().to_wire(version);
         let kind = kind.ok_or_else(|| EncodeError::not_in(version, self.name()))?;
         out.put_u8(version.to_wire());
         out.put_u8(kind);
         out.put_u16(0);
         out.put_u32(xid.0);
         match self {
-            Self::FeaturesRequest | Self::GetConfigRequest | Self::BarrierRequest | Self::BarrierReply => {}
-            Self::EchoRequest(body) | Self::EchoReply(body) | Self::Other { body, .. } => {
-                out.extend_from_slice(body);
-            }
+            Self::FeaturesRequest
+            | Self::GetConfigRequest
+            | Self::BarrierRequest
+            | Self::BarrierReply
+            | Self::GetAsyncRequest => {}
+            Self::EchoRequest(body) | Self::EchoReply(body) => out.extend_from_slice(body),
+            Self::Nicira(message) => message.encode(version, out)?,
+            Self::Onf(message) => message.encode(version, out)?,
+            Self::GroupMod(group_mod) => group_mod.encode(version, out)?,
+            Self::TableMod(table_mod) => table_mod.put(version, out)?,
+            Self::MeterMod(meter_mod) => meter_mod.encode(version, out)?,
+            Self::QueueGetConfigRequest(port) => queue::encode_request(*port, version, out)?,
+            Self::QueueGetConfigReply(config) => config.encode(version, out)?,
+            Self::GetAsyncReply(config) | Self::SetAsync(config) => config.put(version, out)?,
             Self::GetConfigReply(config) | Self::SetConfig(config) => config.encode(out),
             Self::RoleRequest(role) | Self::RoleReply(role) => role.encode(out),
             Self::Hello(hello) => hello::encode(hello, out)?,

@@ -1,5 +1,6 @@
 //! Messages whose content is another message's bytes or an experimenter's: ERROR and EXPERIMENTER.
 
+use crate::error_kind::{EXPERIMENTER, NX_VENDOR};
 use crate::wire::{Put, Reader};
 use crate::{DecodeError, EncodeError, ErrorKind, Version};
 
@@ -24,7 +25,17 @@ pub struct Experimenter {
 impl ErrorMsg {
     pub(crate) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (kind, code) = (body.u16("type")?, body.u16("code")?);
-        let kind = ErrorKind::from_wire(body.version(), kind, code);
+        let kind = match (body.version(), kind, code) {
+            (Version::V1_3, EXPERIMENTER, exp_type) => {
+                ErrorKind::Experimenter { exp_type, experimenter: body.u32("experimenter")? }
+            }
+            (Version::V1_0, kind, code) if (kind, code) == NX_VENDOR => ErrorKind::Vendor {
+                vendor: body.u32("vendor")?,
+                kind: body.u16("type")?,
+                code: body.u16("code")?,
+            },
+            (version, kind, code) => ErrorKind::from_wire(version, kind, code),
+        };
         Ok(Self { kind, data: body.rest().to_vec() })
     }
 
@@ -34,6 +45,15 @@ impl ErrorMsg {
             wire.ok_or_else(|| EncodeError::not_in(version, format!("error {}", self.kind)))?;
         out.put_u16(kind);
         out.put_u16(code);
+        match self.kind {
+            ErrorKind::Experimenter { experimenter, .. } => out.put_u32(experimenter),
+            ErrorKind::Vendor { vendor, kind, code } => {
+                out.put_u32(vendor);
+                out.put_u16(kind);
+                out.put_u16(code);
+            }
+            _ => {}
+        }
         out.extend_from_slice(&self.data);
         Ok(())
     }

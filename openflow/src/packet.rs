@@ -128,7 +128,7 @@ impl PacketIn {
 }
 
 impl PacketInReason {
-    fn from_wire(byte: u8) -> Self {
+    pub(crate) fn from_wire(byte: u8) -> Self {
         match byte {
             0 => Self::NoMatch,
             1 => Self::Action,
@@ -137,7 +137,7 @@ impl PacketInReason {
         }
     }
 
-    fn to_wire(self) -> u8 {
+    pub(crate) fn to_wire(self) -> u8 {
         match self {
             Self::NoMatch => 0,
             Self::Action => 1,

@@ -1,7 +1,7 @@
 //! ROLE_REQUEST and ROLE_REPLY (1.3: 7.3.9).
 
 use crate::wire::{Put, Reader};
-use crate::{DecodeError, ErrorKind, Problem};
+use crate::{DecodeError, ErrorKind};
 
 /// A controller's role towards a switch, asked for or granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,30 +25,36 @@ pub enum Role {
     Slave,
 }
 
+impl Role {
+    pub(crate) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match body.u32("role")? {
+            0 => Ok(Self::NoChange),
+            1 => Ok(Self::Equal),
+            2 => Ok(Self::Master),
+            3 => Ok(Self::Slave),
+            other => Err(body.bad_value("role", 4, other, ErrorKind::RoleRequestBadRole)),
+        }
+    }
+
+    pub(crate) fn to_wire(self) -> u32 {
+        match self {
+            Self::NoChange => 0,
+            Self::Equal => 1,
+            Self::Master => 2,
+            Self::Slave => 3,
+        }
+    }
+}
+
 impl RoleMsg {
     pub(crate) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let at = body.offset();
-        let role = match body.u32("role")? {
-            0 => Role::NoChange,
-            1 => Role::Equal,
-            2 => Role::Master,
-            3 => Role::Slave,
-            other => {
-                let problem = Problem::BadValue(u64::from(other));
-                return Err(body.error("role", at, problem, ErrorKind::RoleRequestBadRole));
-            }
-        };
+        let role = Role::decode(body)?;
         body.pad(4)?;
         Ok(Self { role, generation_id: body.u64("generation_id")? })
     }
 
     pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        out.put_u32(match self.role {
-            Role::NoChange => 0,
-            Role::Equal => 1,
-            Role::Master => 2,
-            Role::Slave => 3,
-        });
+        out.put_u32(self.role.to_wire());
         out.zeros(4);
         out.put_u64(self.generation_id);
     }

@@ -3,6 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// Experimenter (vendor) id of Nicira, whose extensions Open vSwitch has.
+pub const NICIRA: u32 = 0x2320;
+/// Experimenter id of the Open Networking Foundation.
+pub const ONF: u32 = 0x4f4e_4600;
+
 /// A protocol version that this codec speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -202,6 +207,21 @@ impl GroupId {
     pub const ANY: Self = Self(0xffff_ffff);
     /// All groups, in deletions.
     pub const ALL: Self = Self(0xffff_fffc);
+}
+
+/// Number of a meter (1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MeterId(pub u32);
+
+impl MeterId {
+    /// Highest number of a real meter (`OFPM_MAX`).
+    pub const MAX: Self = Self(0xffff_0000);
+    /// What the switch's slow path handles.
+    pub const SLOWPATH: Self = Self(0xffff_fffd);
+    /// What goes to the controller.
+    pub const CONTROLLER: Self = Self(0xffff_fffe);
+    /// All meters, in requests and deletions.
+    pub const ALL: Self = Self(0xffff_ffff);
 }
 
 /// Text of a fixed-size field: the bytes before the first NUL, in no promised encoding.

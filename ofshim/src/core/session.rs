@@ -295,6 +295,12 @@ impl Session {
             | Message::PortMod(_)
             | Message::MultipartRequest(_)
             | Message::BarrierRequest
+            | Message::GroupMod(_)
+            | Message::TableMod(_)
+            | Message::MeterMod(_)
+            | Message::QueueGetConfigRequest(_)
+            | Message::GetAsyncRequest
+            | Message::SetAsync(_)
             | Message::RoleRequest(_) => {
                 let reason = format!("sent a message of type {} that only controllers send", frame.kind);
                 return Err(Refusal::of_frame(frame, ErrorKind::BadRequestBadType, reason));
@@ -305,7 +311,10 @@ impl Session {
             | Message::FeaturesReply(_)
             | Message::GetConfigReply(_)
             | Message::RoleReply(_)
-            | Message::Other { .. } => {}
+            | Message::Nicira(_)
+            | Message::Onf(_)
+            | Message::QueueGetConfigReply(_)
+            | Message::GetAsyncReply(_) => {}
         }
         Ok(())
     }

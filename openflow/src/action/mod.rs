@@ -1,10 +1,26 @@
 //! Actions of both versions.
 
 use crate::wire::{Put, Reader};
-use crate::{DecodeError, EncodeError, ErrorKind, GroupId, MatchField, PortNo, Version};
+use crate::{DecodeError, EncodeError, ErrorKind, GroupId, MatchField, NICIRA, ONF, PortNo, Version};
 
+mod conntrack;
+mod learn;
+mod move_bits;
+mod nicira;
+mod property;
+mod select;
 mod v10;
 mod v13;
+
+pub use conntrack::{
+    CT_COMMIT, CT_FORCE, ConnTrack, CtZone, NAT_DST, NAT_PERSISTENT, NAT_PROTO_HASH, NAT_PROTO_RANDOM,
+    NAT_SRC, Nat,
+};
+pub use learn::{Learn, Learn2, LearnField, LearnSource, LearnSpec, LearnTarget};
+pub use move_bits::MoveBits;
+pub use nicira::{NxAction, OutputField};
+pub use property::{Controller2, Controller2Property, Encap, EncapProperty};
+pub use select::{Bundle, BundleLoad};
 
 /// Value of [`Action::Output`]'s `max_len` that sends whole packets to the controller (`OFPCML_NO_BUFFER`).
 pub const MAX_LEN_NO_BUFFER: u16 = 0xffff;
@@ -62,7 +78,11 @@ pub enum Action {
         /// Queue of that port.
         queue_id: u32,
     },
-    /// An action of an experimenter (vendor in 1.0), kept as it came.
+    /// An action of Nicira's, in both versions.
+    Nicira(NxAction),
+    /// Copy bits from field to field: ONF's form of [`NxAction::RegMove`] (1.3).
+    CopyField(MoveBits),
+    /// An action of another experimenter (vendor in 1.0), kept as it came.
     Experimenter {
         /// Whose it is.
         experimenter: u32,
@@ -90,8 +110,14 @@ impl Action {
     }
 }
 
+impl From<NxAction> for Action {
+    fn from(action: NxAction) -> Self {
+        Self::Nicira(action)
+    }
+}
+
 /// What both versions have in front of every action: type and length.
-const HEADER_BYTES: usize = 4;
+pub(crate) const HEADER_BYTES: usize = 4;
 
 /// Reads actions up to the end of the reader, which holds nothing else.
 pub(crate) fn decode_list(list: Reader<'_>) -> Result<Vec<Action>, DecodeError> {
@@ -112,6 +138,16 @@ pub(crate) fn decode_list(list: Reader<'_>) -> Result<Vec<Action>, DecodeError> 
         actions.push(action);
     }
     Ok(actions)
+}
+
+/// Reads an action of an experimenter, behind type and length.
+fn decode_experimenter(body: &mut Reader<'_>) -> Result<Action, DecodeError> {
+    let experimenter = body.u32("experimenter")?;
+    match experimenter {
+        NICIRA => nicira::decode(body),
+        ONF if body.version() == Version::V1_3 => move_bits::decode_onf(body),
+        _ => Ok(Action::Experimenter { experimenter, body: body.rest().to_vec() }),
+    }
 }
 
 /// Writes actions one behind the other.
@@ -160,6 +196,8 @@ impl Action {
             Self::CopyTtlOut => "action copy_ttl_out",
             Self::CopyTtlIn => "action copy_ttl_in",
             Self::Enqueue { .. } => "action enqueue",
+            Self::Nicira(action) => action.name(),
+            Self::CopyField(_) => "action copy_field",
             Self::Experimenter { .. } => "action experimenter",
             Self::Other { .. } => "action of unknown type",
         }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::Action;
+use super::{Action, nicira};
 use crate::wire::{Put, Reader};
 use crate::{DecodeError, EncodeError, ErrorKind, MacAddr, MatchField, Problem, Version};
 
@@ -42,7 +42,7 @@ pub(super) fn decode(kind: u16, body: &mut Reader<'_>) -> Result<Action, DecodeE
             body.pad(6)?;
             Action::Enqueue { port, queue_id: body.u32("enqueue.queue_id")? }
         }
-        VENDOR => Action::Experimenter { experimenter: body.u32("vendor")?, body: body.rest().to_vec() },
+        VENDOR => super::decode_experimenter(body)?,
         kind => Action::Other { kind, body: body.rest().to_vec() },
     })
 }
@@ -67,6 +67,10 @@ pub(super) fn encode(action: &Action, out: &mut Vec<u8>) -> Result<u16, EncodeEr
             out.zeros(6);
             out.put_u32(*queue_id);
             ENQUEUE
+        }
+        Action::Nicira(action) => {
+            nicira::encode(action, Version::V1_0, out)?;
+            VENDOR
         }
         Action::Experimenter { experimenter, body } => {
             out.put_u32(*experimenter);

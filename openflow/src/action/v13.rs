@@ -1,6 +1,6 @@
 //! Actions of 1.3 (7.2.5).
 
-use super::{Action, HEADER_BYTES};
+use super::{Action, HEADER_BYTES, move_bits, nicira};
 use crate::fields::oxm;
 use crate::wire::{Put, Reader, pad8};
 use crate::{DecodeError, EncodeError, ErrorKind, GroupId, MatchField, Problem, Version};
@@ -46,9 +46,7 @@ pub(super) fn decode(kind: u16, body: &mut Reader<'_>) -> Result<Action, DecodeE
         SET_FIELD => Action::SetField(set_field(body)?),
         PUSH_PBB => Action::PushPbb(short(body, "push_pbb")?),
         POP_PBB => bare(Action::PopPbb, body)?,
-        EXPERIMENTER => {
-            Action::Experimenter { experimenter: body.u32("experimenter")?, body: body.rest().to_vec() }
-        }
+        EXPERIMENTER => super::decode_experimenter(body)?,
         kind => Action::Other { kind, body: body.rest().to_vec() },
     })
 }
@@ -78,6 +76,14 @@ pub(super) fn encode(action: &Action, out: &mut Vec<u8>) -> Result<u16, EncodeEr
         Action::DecNwTtl => bare(DEC_NW_TTL, out),
         Action::CopyTtlOut => bare(COPY_TTL_OUT, out),
         Action::CopyTtlIn => bare(COPY_TTL_IN, out),
+        Action::Nicira(action) => {
+            nicira::encode(action, Version::V1_3, out)?;
+            EXPERIMENTER
+        }
+        Action::CopyField(bits) => {
+            move_bits::encode_onf(bits, Version::V1_3, out)?;
+            EXPERIMENTER
+        }
         Action::Experimenter { experimenter, body } => {
             out.put_u32(*experimenter);
             out.extend_from_slice(body);

@@ -8,8 +8,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::wire::Reader;
 use crate::{DecodeError, EncodeError, MacAddr, PortNo, Version};
 
+mod experimenter;
 pub(crate) mod fixed;
+mod id;
+mod nxm;
 pub(crate) mod oxm;
+
+pub use experimenter::ExperimenterField;
+pub use id::{FieldId, Subfield};
+pub use nxm::{NxmField, ct_state};
 
 /// Builds [`MatchField`] and the tables of the OXM basic class from one list (1.3: 7.2.3.7).
 macro_rules! oxm_fields {
@@ -31,7 +38,21 @@ macro_rules! oxm_fields {
             TpSrc(u16),
             /// Transport destination port or ICMP code of a protocol that is not told; 1.0 only.
             TpDst(u16),
-            /// A field of another class, or one that the basic class of 1.3 does not define; kept as it came.
+            /// A field of Nicira's extended match.
+            Nxm(NxmField),
+            /// Packet register `OXM_OF_PKT_REG<index>`: two registers as one, maskable.
+            PacketReg {
+                /// Which register, 0 to 127; Open vSwitch has 8.
+                index: u8,
+                /// The value, in host order.
+                value: u64,
+                /// The bits of the value that count.
+                mask: Option<u64>,
+            },
+            /// A field of an experimenter (class 0xffff).
+            Experimenter(ExperimenterField),
+            /// A field of another class, one that the basic class of 1.3 does not define, or one with a mask that the
+            /// specification does not allow and Open vSwitch does; kept as it came.
             Raw {
                 /// OXM class.
                 class: u16,
@@ -52,6 +73,9 @@ macro_rules! oxm_fields {
                     $(Self::$masked { .. } => $mname,)*
                     Self::TpSrc(_) => "TP_SRC",
                     Self::TpDst(_) => "TP_DST",
+                    Self::Nxm(field) => field.name(),
+                    Self::PacketReg { .. } => "PKT_REG",
+                    Self::Experimenter(field) => field.name(),
                     Self::Raw { .. } => "RAW",
                 }
             }
@@ -62,6 +86,9 @@ macro_rules! oxm_fields {
                     $(Self::$plain(_) => false,)*
                     $(Self::$masked { mask, .. } => mask.is_some(),)*
                     Self::TpSrc(_) | Self::TpDst(_) => false,
+                    Self::Nxm(field) => field.has_mask(),
+                    Self::PacketReg { mask, .. } => mask.is_some(),
+                    Self::Experimenter(field) => field.has_mask(),
                     Self::Raw { has_mask, .. } => *has_mask,
                 }
             }
@@ -87,9 +114,18 @@ macro_rules! oxm_fields {
                 match self {
                     $(Self::$plain(value) => oxm::put_basic(out, $pcode, value, None),)*
                     $(Self::$masked { value, mask } => oxm::put_basic(out, $mcode, value, mask.as_ref()),)*
-                    Self::TpSrc(_) | Self::TpDst(_) | Self::Raw { .. } => return false,
+                    _ => return false,
                 }
                 true
+            }
+
+            /// Name of a field of the basic class by number.
+            pub(crate) fn basic_name(code: u8) -> Option<&'static str> {
+                Some(match code {
+                    $($pcode => concat!("OXM_OF_", $pname),)*
+                    $($mcode => concat!("OXM_OF_", $mname),)*
+                    _ => return None,
+                })
             }
         }
     };
@@ -347,7 +383,7 @@ impl Match {
     /// The ingress port that this match asks for.
     pub fn find_in_port(&self) -> Option<PortNo> {
         self.fields.iter().find_map(|field| match field {
-            MatchField::InPort(port) => Some(*port),
+            MatchField::InPort(port) | MatchField::Nxm(NxmField::InPort(port)) => Some(*port),
             _ => None,
         })
     }

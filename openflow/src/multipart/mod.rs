@@ -1,10 +1,26 @@
 //! Multipart messages (1.3: 7.3.5), which are the statistics messages of 1.0 (5.3.5).
 
+mod flow_monitor;
+mod group;
 mod kinds;
+mod meter;
+mod nicira;
+mod queue;
 mod reply;
 mod request;
+mod table_features;
 
-use crate::{Cookie, FixedText, FlowModFlags, GroupId, Instruction, Match, Port, PortNo, TableId};
+pub use flow_monitor::{FlowMonitorRequest, FlowUpdate, FlowUpdateEvent, FlowUpdateFull, MatchForm};
+pub use group::{BucketCounter, GroupDesc, GroupFeatures, GroupStats};
+pub use meter::{MeterBandStats, MeterConfig, MeterFeatures, MeterStats};
+pub use nicira::NxFlowStats;
+pub use queue::{QUEUE_ALL, QueueStats, QueueStatsRequest};
+pub use table_features::{TableFeature, TableFeatures, TypeId};
+
+use crate::{
+    Cookie, Experimenter, FixedText, FlowModFlags, GroupId, Instruction, Match, MeterId, Port, PortNo,
+    TableId,
+};
 
 /// MULTIPART_REQUEST.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +50,33 @@ pub enum RequestBody {
     Table,
     /// Counters of one port, or of all with [`PortNo::ANY`].
     PortStats(PortNo),
-    /// Descriptions of all ports (1.3).
+    /// Descriptions of all ports (1.3; an extension of Open vSwitch's in 1.0).
     PortDesc,
-    /// Another kind, kept as it came.
+    /// Counters of queues.
+    Queue(QueueStatsRequest),
+    /// Counters of one group, or of all with [`GroupId::ALL`] (1.3).
+    Group(GroupId),
+    /// All groups as they were set up (1.3).
+    GroupDesc,
+    /// What the switch can do with groups (1.3).
+    GroupFeatures,
+    /// Counters of one meter, or of all with [`MeterId::ALL`] (1.3).
+    Meter(MeterId),
+    /// One meter as it was set up, or all with [`MeterId::ALL`] (1.3).
+    MeterConfig(MeterId),
+    /// What the switch can do with meters (1.3).
+    MeterFeatures,
+    /// What the tables can do; not empty: what they shall do (1.3).
+    TableFeatures(Vec<TableFeatures>),
+    /// To be told of changes of flow entries: Nicira's in 1.0, ONF's in 1.3.
+    FlowMonitor(Vec<FlowMonitorRequest>),
+    /// Flow entries, in Nicira's form (1.0).
+    NxFlow(FlowStatsRequest),
+    /// Sums over flow entries, asked for in Nicira's form (1.0).
+    NxAggregate(FlowStatsRequest),
+    /// What an experimenter (vendor in 1.0) defines, kept as it came.
+    Experimenter(Experimenter),
+    /// A kind that the version does not define, kept as it came.
     Other {
         /// Wire type.
         kind: u16,
@@ -88,7 +128,19 @@ pub struct MultipartReply {
 /// Bit of a multipart message's flags: more parts with the same xid follow.
 pub const MULTIPART_MORE: u16 = 1;
 
+impl MultipartRequest {
+    /// Whether all of it is taken apart.
+    pub(crate) fn is_typed(&self) -> bool {
+        !matches!(self.body, RequestBody::Experimenter(_) | RequestBody::Other { .. })
+    }
+}
+
 impl MultipartReply {
+    /// Whether all of it is taken apart.
+    pub(crate) fn is_typed(&self) -> bool {
+        !matches!(self.body, ReplyBody::Experimenter(_) | ReplyBody::Other { .. })
+    }
+
     /// Whether more parts with the same xid follow.
     pub fn more(&self) -> bool {
         self.flags & MULTIPART_MORE != 0
@@ -108,9 +160,33 @@ pub enum ReplyBody {
     Table(Vec<TableStats>),
     /// Counters of ports.
     PortStats(Vec<PortStats>),
-    /// Descriptions of ports (1.3).
+    /// Descriptions of ports (1.3; an extension of Open vSwitch's in 1.0).
     PortDesc(Vec<Port>),
-    /// Another kind, kept as it came.
+    /// Counters of queues.
+    Queue(Vec<QueueStats>),
+    /// Counters of groups (1.3).
+    Group(Vec<GroupStats>),
+    /// Groups as they were set up (1.3).
+    GroupDesc(Vec<GroupDesc>),
+    /// What the switch can do with groups (1.3).
+    GroupFeatures(GroupFeatures),
+    /// Counters of meters (1.3).
+    Meter(Vec<MeterStats>),
+    /// Meters as they were set up (1.3).
+    MeterConfig(Vec<MeterConfig>),
+    /// What the switch can do with meters (1.3).
+    MeterFeatures(MeterFeatures),
+    /// What the tables can do (1.3).
+    TableFeatures(Vec<TableFeatures>),
+    /// Changes of flow entries: Nicira's in 1.0, ONF's in 1.3.
+    FlowMonitor(Vec<FlowUpdate>),
+    /// Flow entries, in Nicira's form (1.0).
+    NxFlow(Vec<NxFlowStats>),
+    /// Sums over flow entries, in Nicira's form (1.0).
+    NxAggregate(AggregateStats),
+    /// What an experimenter (vendor in 1.0) defines, kept as it came.
+    Experimenter(Experimenter),
+    /// A kind that the version does not define, kept as it came.
     Other {
         /// Wire type.
         kind: u16,

@@ -1,9 +1,11 @@
 //! Bytes of multipart replies.
 
+use super::kinds::{self, Known};
+use super::request::read_tables;
 use super::{
-    AggregateStats, FlowStats, MultipartReply, PortStats, ReplyBody, SwitchDesc, TableInfo, TableStats, kinds,
+    AggregateStats, FlowStats, MultipartReply, PortStats, ReplyBody, SwitchDesc, TableInfo, TableStats,
 };
-use crate::wire::{Put, Reader, refuse};
+use crate::wire::{Put, Reader, Wire, put_all, read_all, refuse};
 use crate::{
     Cookie, DecodeError, EncodeError, FlowModFlags, Match, Port, PortNo, TableId, Version, instruction,
 };
@@ -15,42 +17,98 @@ impl MultipartReply {
         let v1_3 = reader.version() == Version::V1_3;
         reader.pad(if v1_3 { 4 } else { 0 })?;
         let body = match kind {
+            kind if !kinds::has(reader.version(), kind) => {
+                ReplyBody::Other { kind, body: reader.rest().to_vec() }
+            }
             kinds::DESC => ReplyBody::Desc(Box::new(SwitchDesc::decode(reader)?)),
-            kinds::FLOW => ReplyBody::Flow(decode_all(reader, FlowStats::decode)?),
+            kinds::FLOW => ReplyBody::Flow(read_all(reader, FlowStats::decode)?),
             kinds::AGGREGATE => ReplyBody::Aggregate(AggregateStats::decode(reader)?),
-            kinds::TABLE => ReplyBody::Table(decode_all(reader, TableStats::decode)?),
-            kinds::PORT_STATS => ReplyBody::PortStats(decode_all(reader, PortStats::decode)?),
-            kinds::PORT_DESC if v1_3 => ReplyBody::PortDesc(Port::decode_list(reader)?),
+            kinds::TABLE => ReplyBody::Table(read_all(reader, TableStats::decode)?),
+            kinds::PORT_STATS => ReplyBody::PortStats(read_all(reader, PortStats::decode)?),
+            kinds::PORT_DESC => ReplyBody::PortDesc(Port::decode_list(reader)?),
+            kinds::QUEUE => ReplyBody::Queue(read_wire(reader)?),
+            kinds::GROUP => ReplyBody::Group(read_wire(reader)?),
+            kinds::GROUP_DESC => ReplyBody::GroupDesc(read_wire(reader)?),
+            kinds::GROUP_FEATURES => ReplyBody::GroupFeatures(Wire::read(reader, "features")?),
+            kinds::METER => ReplyBody::Meter(read_wire(reader)?),
+            kinds::METER_CONFIG => ReplyBody::MeterConfig(read_wire(reader)?),
+            kinds::METER_FEATURES => ReplyBody::MeterFeatures(Wire::read(reader, "features")?),
+            kinds::TABLE_FEATURES => ReplyBody::TableFeatures(read_tables(reader)?),
+            kinds::EXPERIMENTER => decode_experimenter(reader)?,
             kind => ReplyBody::Other { kind, body: reader.rest().to_vec() },
         };
         Ok(Self { flags, body })
     }
 
     pub(crate) fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let kind = match &self.body {
-            ReplyBody::Desc(_) => kinds::DESC,
-            ReplyBody::Flow(_) => kinds::FLOW,
-            ReplyBody::Aggregate(_) => kinds::AGGREGATE,
-            ReplyBody::Table(_) => kinds::TABLE,
-            ReplyBody::PortStats(_) => kinds::PORT_STATS,
-            ReplyBody::PortDesc(_) => kinds::PORT_DESC,
-            ReplyBody::Other { kind, .. } => *kind,
-        };
+        let kind = self.body.kind();
+        let is_raw = matches!(self.body, ReplyBody::Other { .. });
+        if !is_raw && !kinds::has(version, kind) {
+            return Err(EncodeError::not_in(version, "this multipart reply"));
+        }
         kinds::put_header(kind, self.flags, version, out);
-        match &self.body {
-            ReplyBody::Desc(desc) => desc.encode(out),
-            ReplyBody::Flow(flows) => flows.iter().try_for_each(|flow| flow.encode(version, out)),
-            ReplyBody::Aggregate(sums) => {
+        self.body.encode(version, out)
+    }
+}
+
+impl ReplyBody {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Desc(_) => kinds::DESC,
+            Self::Flow(_) => kinds::FLOW,
+            Self::Aggregate(_) => kinds::AGGREGATE,
+            Self::Table(_) => kinds::TABLE,
+            Self::PortStats(_) => kinds::PORT_STATS,
+            Self::PortDesc(_) => kinds::PORT_DESC,
+            Self::Queue(_) => kinds::QUEUE,
+            Self::Group(_) => kinds::GROUP,
+            Self::GroupDesc(_) => kinds::GROUP_DESC,
+            Self::GroupFeatures(_) => kinds::GROUP_FEATURES,
+            Self::Meter(_) => kinds::METER,
+            Self::MeterConfig(_) => kinds::METER_CONFIG,
+            Self::MeterFeatures(_) => kinds::METER_FEATURES,
+            Self::TableFeatures(_) => kinds::TABLE_FEATURES,
+            Self::FlowMonitor(_) | Self::NxFlow(_) | Self::NxAggregate(_) | Self::Experimenter(_) => {
+                kinds::EXPERIMENTER
+            }
+            Self::Other { kind, .. } => *kind,
+        }
+    }
+
+    fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Self::Desc(desc) => desc.encode(out),
+            Self::Flow(flows) => flows.iter().try_for_each(|flow| flow.encode(version, out)),
+            Self::Aggregate(sums) => {
                 sums.encode(out);
                 Ok(())
             }
-            ReplyBody::Table(tables) => tables.iter().try_for_each(|table| table.encode(version, out)),
-            ReplyBody::PortStats(ports) => ports.iter().try_for_each(|port| port.encode(version, out)),
-            ReplyBody::PortDesc(ports) => {
-                refuse(version == Version::V1_0, version, "the port description reply")?;
-                ports.iter().try_for_each(|port| port.encode(version, out))
+            Self::Table(tables) => tables.iter().try_for_each(|table| table.encode(version, out)),
+            Self::PortStats(ports) => ports.iter().try_for_each(|port| port.encode(version, out)),
+            Self::PortDesc(ports) => ports.iter().try_for_each(|port| port.encode(version, out)),
+            Self::Queue(queues) => put_all(queues, version, out),
+            Self::Group(groups) => put_all(groups, version, out),
+            Self::GroupDesc(groups) => put_all(groups, version, out),
+            Self::GroupFeatures(features) => features.put(version, out),
+            Self::Meter(meters) => put_all(meters, version, out),
+            Self::MeterConfig(meters) => put_all(meters, version, out),
+            Self::MeterFeatures(features) => features.put(version, out),
+            Self::TableFeatures(tables) => put_all(tables, version, out),
+            Self::FlowMonitor(updates) => {
+                kinds::put_known(&Known::FlowMonitor, version, out);
+                put_all(updates, version, out)
             }
-            ReplyBody::Other { body, .. } => {
+            Self::NxFlow(flows) => {
+                put_nx(&Known::Flow, version, out)?;
+                put_all(flows, version, out)
+            }
+            Self::NxAggregate(sums) => {
+                put_nx(&Known::Aggregate, version, out)?;
+                sums.encode(out);
+                Ok(())
+            }
+            Self::Experimenter(experimenter) => experimenter.encode(version, out),
+            Self::Other { body, .. } => {
                 out.extend_from_slice(body);
                 Ok(())
             }
@@ -58,16 +116,24 @@ impl MultipartReply {
     }
 }
 
-/// Reads entries, of which each takes some bytes, up to the end of the reader.
-fn decode_all<'a, T>(
-    reader: &mut Reader<'a>,
-    decode: fn(&mut Reader<'a>) -> Result<T, DecodeError>,
-) -> Result<Vec<T>, DecodeError> {
-    let mut entries = Vec::new();
-    while !reader.is_empty() {
-        entries.push(decode(reader)?);
-    }
-    Ok(entries)
+fn decode_experimenter(reader: &mut Reader<'_>) -> Result<ReplyBody, DecodeError> {
+    Ok(match kinds::experimenter(reader)? {
+        Ok(Known::Flow) => ReplyBody::NxFlow(read_wire(reader)?),
+        Ok(Known::Aggregate) => ReplyBody::NxAggregate(AggregateStats::decode(reader)?),
+        Ok(Known::FlowMonitor) => ReplyBody::FlowMonitor(read_wire(reader)?),
+        Err(experimenter) => ReplyBody::Experimenter(experimenter),
+    })
+}
+
+fn put_nx(known: &Known, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    refuse(version != Version::V1_0, version, "statistics in Nicira's form: the version's own do the same")?;
+    kinds::put_known(known, version, out);
+    Ok(())
+}
+
+/// Entries up to the end of the reader.
+fn read_wire<T: Wire>(reader: &mut Reader<'_>) -> Result<Vec<T>, DecodeError> {
+    read_all(reader, |reader| T::read(reader, "entry"))
 }
 
 const DESC_BYTES: usize = 256;

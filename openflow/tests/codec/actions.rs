@@ -41,8 +41,8 @@ fn actions_v1_0() {
         ("000a 0008 0051 0000", Action::SetField(F::TpDst(81))),
         ("000b 0010 0002 000000000000 00000003", Action::Enqueue { port: PortNo(2), queue_id: 3 }),
         (
-            "ffff 0010 00002320 0001000200030004",
-            Action::Experimenter { experimenter: 0x2320, body: hex("0001000200030004") },
+            "ffff 0010 00000099 0001000200030004",
+            Action::Experimenter { experimenter: 0x99, body: hex("0001000200030004") },
         ),
         ("00c8 0008 01020304", Action::Other { kind: 200, body: vec![1, 2, 3, 4] }),
     ];
@@ -77,8 +77,8 @@ fn actions_v1_3() {
         ("001a 0008 88e7 0000", Action::PushPbb(0x88e7)),
         ("001b 0008 00000000", Action::PopPbb),
         (
-            "ffff 0010 00002320 0001000200030004",
-            Action::Experimenter { experimenter: 0x2320, body: hex("0001000200030004") },
+            "ffff 0010 00000099 0001000200030004",
+            Action::Experimenter { experimenter: 0x99, body: hex("0001000200030004") },
         ),
         ("00c8 0008 01020304", Action::Other { kind: 200, body: vec![1, 2, 3, 4] }),
     ];

@@ -3,8 +3,8 @@
 use crate::common::{check, hex};
 use openflow::{
     Action, BufferId, Cookie, ErrorKind, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved,
-    FlowRemovedReason, GroupId, Instruction, Match, Message, PortNo, TableId, Version, Version::V1_0,
-    Version::V1_3, Xid,
+    FlowRemovedReason, GroupId, Instruction, Match, Message, MeterId, PortNo, TableId, Version,
+    Version::V1_0, Version::V1_3, Xid,
 };
 
 const ALL_V1_0: &str =
@@ -59,7 +59,7 @@ fn flow_mod_v1_3() {
         flags: FlowModFlags::SEND_FLOW_REM.with(FlowModFlags::RESET_COUNTS),
         match_: Match::new().in_port(PortNo(1)),
         instructions: vec![
-            Instruction::Meter(3),
+            Instruction::Meter(MeterId(3)),
             Instruction::ApplyActions(vec![Action::DecNwTtl]),
             Instruction::ClearActions,
             Instruction::WriteActions(vec![Action::output(PortNo(2))]),

@@ -27,9 +27,10 @@ fn requests_without_a_body() {
     check("04 12 0010 00000001 0003 0000 00000000", V1_3, 1, &request(RequestBody::Table));
     check("04 12 0010 00000001 000d 0000 00000000", V1_3, 1, &request(RequestBody::PortDesc));
     let more =
-        MultipartRequest { flags: MULTIPART_MORE, body: RequestBody::Other { kind: 12, body: vec![1, 2] } };
-    check("04 12 0012 00000001 000c 0001 00000000 0102", V1_3, 1, &Message::MultipartRequest(more));
-    let refused = request(RequestBody::PortDesc).encode(V1_0, Xid(1), &mut Vec::new());
+        MultipartRequest { flags: MULTIPART_MORE, body: RequestBody::Other { kind: 14, body: vec![1, 2] } };
+    check("04 12 0012 00000001 000e 0001 00000000 0102", V1_3, 1, &Message::MultipartRequest(more));
+    check("01 10 000c 00000001 000d 0000", V1_0, 1, &request(RequestBody::PortDesc));
+    let refused = request(RequestBody::GroupDesc).encode(V1_0, Xid(1), &mut Vec::new());
     assert!(matches!(refused, Err(EncodeError::NotInVersion { .. })), "{refused:?}");
 }
 

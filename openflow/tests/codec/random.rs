@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::common::check_any;
 use openflow::{
     Action, BufferId, Cookie, FlowMod, FlowModCommand, FlowModFlags, Framer, GroupId, Instruction, MacAddr,
-    Match, MatchField as F, Message, PacketIn, PacketInReason, PacketOut, PortNo, TableId, Version, Xid,
+    Match, MatchField as F, Message, MeterId, PacketIn, PacketInReason, PacketOut, PortNo, TableId, Version,
+    Xid,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -145,8 +146,8 @@ fn field() -> impl Strategy<Value = F> {
             value: Ipv4Addr::from_bits(value),
             mask: Some(Ipv4Addr::from_bits(u32::MAX.checked_shl(zeros).unwrap_or(0))),
         }),
-        1 => raw.prop_filter_map("the basic class is taken apart", |(class, field, has_mask, body)| {
-            (class != 0x8000).then_some(F::Raw { class, field, has_mask, body })
+        1 => raw.prop_filter_map("OpenFlow's and Nicira's classes are taken apart", |(class, field, has_mask, body)| {
+            (class > 1 && class < 0x8000).then_some(F::Raw { class, field, has_mask, body })
         }),
     ]
 }
@@ -177,7 +178,7 @@ fn instruction() -> impl Strategy<Value = Instruction> {
         1 => any::<u8>().prop_map(|table| Instruction::GotoTable(TableId(table))),
         1 => (any::<u64>(), any::<u64>()).prop_map(|(metadata, mask)| Instruction::WriteMetadata { metadata, mask }),
         1 => Just(Instruction::ClearActions),
-        1 => any::<u32>().prop_map(Instruction::Meter),
+        1 => any::<u32>().prop_map(|meter| Instruction::Meter(MeterId(meter))),
     ]
 }
 

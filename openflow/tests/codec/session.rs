@@ -1,9 +1,10 @@
-//! HELLO, ERROR, ECHO, EXPERIMENTER, features, configuration, barriers, roles, and messages kept raw.
+//! HELLO, ERROR, ECHO, EXPERIMENTER, features, configuration, barriers and roles.
 
 use crate::common::{check, hex};
 use openflow::{
     DatapathId, ErrorKind, ErrorMsg, Experimenter, FeaturesReply, FixedText, Hello, HelloElement, MacAddr,
-    Message, Port, PortNo, Role, RoleMsg, SwitchConfig, Version, Version::V1_0, Version::V1_3, Xid,
+    Message, NICIRA, ONF, Port, PortNo, Role, RoleMsg, SwitchConfig, Version, Version::V1_0, Version::V1_3,
+    Xid,
 };
 
 #[test]
@@ -76,16 +77,25 @@ fn error_message() {
         |data: &[u8]| Message::Error(ErrorMsg { kind: ErrorKind::FlowModTableFull, data: data.to_vec() });
     check("01 01 0014 00000001  0003 0000  040e000800000001", V1_0, 1, &full(&data));
     check("04 01 0014 00000001  0005 0001  040e000800000001", V1_3, 1, &full(&data));
-    let unknown =
-        ErrorMsg { kind: ErrorKind::Unknown { kind: 0xffff, code: 5 }, data: vec![0, 0, 0x23, 0x20] };
-    check("04 01 0010 00000002  ffff 0005 00002320", V1_3, 2, &Message::Error(unknown));
+    let unknown = ErrorMsg { kind: ErrorKind::Unknown { kind: 77, code: 5 }, data: vec![0, 0, 0x23, 0x20] };
+    check("04 01 0010 00000002  004d 0005 00002320", V1_3, 2, &Message::Error(unknown));
+    let kind = ErrorKind::Experimenter { exp_type: 2302, experimenter: ONF };
+    assert_eq!(kind.to_string(), "OFPBFC_BAD_ID");
+    let bundle = ErrorMsg { kind, data: vec![1, 2] };
+    check("04 01 0012 00000002  ffff 08fe 4f4e4600 0102", V1_3, 2, &Message::Error(bundle));
+    let kind = ErrorKind::Vendor { vendor: NICIRA, kind: 1, code: 512 };
+    let vendor = ErrorMsg { kind, data: vec![1, 2] };
+    check("01 01 0016 00000002  b0c2 0000 00002320 0001 0200 0102", V1_0, 2, &Message::Error(vendor));
 }
 
 #[test]
 fn experimenter() {
-    let role = Experimenter { experimenter: 0x2320, body: hex("0000000a 00000001") };
-    check("01 04 0014 00000001  00002320 0000000a 00000001", V1_0, 1, &Message::Experimenter(role.clone()));
-    check("04 04 0014 00000001  00002320 0000000a 00000001", V1_3, 1, &Message::Experimenter(role));
+    for id in [0x99, NICIRA, ONF] {
+        let unknown = Experimenter { experimenter: id, body: hex("0000ffff 00000001") };
+        let message = Message::Experimenter(unknown);
+        check(&format!("01 04 0014 00000001  {id:08x} 0000ffff 00000001"), V1_0, 1, &message);
+        check(&format!("04 04 0014 00000001  {id:08x} 0000ffff 00000001"), V1_3, 1, &message);
+    }
 }
 
 #[test]
@@ -138,10 +148,4 @@ fn roles() {
     let error =
         Message::decode(&hex("04 18 0018 00000004 00000009 00000000 0102030405060708")).expect_err("role 9");
     assert_eq!(error.error_kind(), ErrorKind::RoleRequestBadRole);
-}
-
-#[test]
-fn what_is_not_taken_apart_stays_raw() {
-    check("04 1d 000a 00000004 0102", V1_3, 4, &Message::Other { kind: 29, body: vec![1, 2] });
-    check("01 14 000c 00000004 00010000", V1_0, 4, &Message::Other { kind: 20, body: vec![0, 1, 0, 0] });
 }

@@ -1,0 +1,170 @@
+//! Nicira's messages about the switch itself: tunnel options, asynchronous messages, connections to forget.
+
+use crate::property::Property;
+use crate::wire::{Put, Reader, Wire, layout, put_all, read_all};
+use crate::{DecodeError, EncodeError, ErrorKind, Version};
+
+/// Maps options of Geneve tunnels to the fields `NXM_NX_TUN_METADATA0` to 63.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlvTableMod {
+    /// What to do.
+    pub command: TlvTableModCommand,
+    /// The maps.
+    pub maps: Vec<TlvMap>,
+}
+
+/// What a [`TlvTableMod`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlvTableModCommand {
+    /// Adds maps of options that have none.
+    Add,
+    /// Deletes the maps of these fields.
+    Delete,
+    /// Deletes all.
+    Clear,
+}
+
+/// One option and its field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlvMap {
+    /// Class of the option.
+    pub option_class: u16,
+    /// Type of the option.
+    pub option_type: u8,
+    /// Bytes of its value, a multiple of 4.
+    pub option_len: u8,
+    /// Number of the field.
+    pub index: u16,
+}
+
+layout! { TlvMap: option_class, option_type, option_len, index + 2 }
+
+/// The maps of a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlvTableReply {
+    /// The most bytes of all options together.
+    pub max_option_space: u32,
+    /// The most fields.
+    pub max_fields: u16,
+    /// The maps.
+    pub maps: Vec<TlvMap>,
+}
+
+/// Which asynchronous messages come, one kind of message and role at a time (1.4: 7.3.10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AsyncProperty {
+    /// Bit `r` lets messages with reason `r` through.
+    Mask {
+        /// Kind of message and role (`OFPACPT_*`): 0 packet-in, 2 port-status, 4 flow-removed while slave; one more
+        /// while master or equal.
+        kind: u16,
+        /// The bits.
+        mask: u32,
+    },
+    /// A property of another form, kept as it came.
+    Other(RawProperty),
+}
+
+/// Which connections to forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CtFlush {
+    /// IP protocol.
+    pub ip_proto: u8,
+    /// Tuples, zone, mark and label (`NXT_CT_*`), kept as they came.
+    pub properties: Vec<RawProperty>,
+}
+
+/// A property whose value is not taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawProperty {
+    /// Wire type.
+    pub kind: u16,
+    /// What follows type and length, padding not included.
+    pub body: Vec<u8>,
+}
+
+impl RawProperty {
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let Property { kind, body } = Property::read(reader)?;
+        Ok(Self { kind, body: body.to_vec() })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        Property { kind: self.kind, body: &self.body }.put(out)
+    }
+}
+
+impl TlvTableMod {
+    pub(super) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let command = match body.u16("command")? {
+            0 => TlvTableModCommand::Add,
+            1 => TlvTableModCommand::Delete,
+            2 => TlvTableModCommand::Clear,
+            other => return Err(body.bad_value("command", 2, other, ErrorKind::BadRequestBadType)),
+        };
+        body.pad(6)?;
+        Ok(Self { command, maps: read_all(body, |body| Wire::read(body, "map"))? })
+    }
+
+    pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.put_u16(match self.command {
+            TlvTableModCommand::Add => 0,
+            TlvTableModCommand::Delete => 1,
+            TlvTableModCommand::Clear => 2,
+        });
+        out.zeros(6);
+        put_all(&self.maps, version, out)
+    }
+}
+
+impl TlvTableReply {
+    pub(super) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (max_option_space, max_fields) = (body.u32("max_option_space")?, body.u16("max_fields")?);
+        body.pad(10)?;
+        let maps = read_all(body, |body| Wire::read(body, "map"))?;
+        Ok(Self { max_option_space, max_fields, maps })
+    }
+
+    pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.put_u32(self.max_option_space);
+        out.put_u16(self.max_fields);
+        out.zeros(10);
+        put_all(&self.maps, version, out)
+    }
+}
+
+impl CtFlush {
+    pub(super) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let ip_proto = body.u8("ip_proto")?;
+        body.pad(7)?;
+        Ok(Self { ip_proto, properties: read_all(body, RawProperty::decode)? })
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.put_u8(self.ip_proto);
+        out.zeros(7);
+        self.properties.iter().try_for_each(|property| property.encode(out))
+    }
+}
+
+/// Reads the properties of a SET_ASYNC_CONFIG2.
+pub(super) fn decode_async(body: &mut Reader<'_>) -> Result<Vec<AsyncProperty>, DecodeError> {
+    read_all(body, |body| {
+        let raw = RawProperty::decode(body)?;
+        Ok(match (raw.kind, raw.body.as_slice()) {
+            (kind, [a, b, c, d]) if kind < FIRST_EXPERIMENTER => {
+                AsyncProperty::Mask { kind, mask: u32::from_be_bytes([*a, *b, *c, *d]) }
+            }
+            _ => AsyncProperty::Other(raw),
+        })
+    })
+}
+
+const FIRST_EXPERIMENTER: u16 = 0xfffe;
+
+pub(super) fn encode_async(properties: &[AsyncProperty], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    properties.iter().try_for_each(|property| match property {
+        AsyncProperty::Mask { kind, mask } => Property { kind: *kind, body: &mask.to_be_bytes() }.put(out),
+        AsyncProperty::Other(raw) => raw.encode(out),
+    })
+}
