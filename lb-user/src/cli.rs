@@ -73,6 +73,13 @@ pub enum Command {
     /// Show packets, bits and connections a second as they go, by VIP, backend and reason
     #[command(after_help = "Example:\n  lb top --interval 2\n\nEnds on q or Ctrl-C.")]
     Top(TopArgs),
+    /// Say what would happen to a packet, and why
+    #[command(after_help = "Examples:\n  \
+        lb explain 10.0.0.3:40000 10.0.1.1:80 tcp\n  \
+        lb explain 10.0.0.3:40000 10.0.1.1:80 --with other.toml\n  \
+        lb explain --pcap seen.pcap --in s1-eth3\n\n\
+        Nothing is sent, and nothing is changed.")]
+    Explain(ExplainArgs),
     /// Check the machine and name what mends it; needs no daemon
     #[command(
         after_help = "Examples:\n  lb doctor\n  lb doctor --host lb1\n\nExit status 1 if a check fails."
@@ -206,6 +213,41 @@ pub struct StatsArgs {
     pub reasons_all: bool,
 }
 
+/// Arguments of `lb explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The client's address and port
+    #[arg(value_name = "CLIENT:PORT", required_unless_present = "pcap", requires = "vip")]
+    client: Option<SocketAddr>,
+    /// The address and port that it sends to
+    #[arg(value_name = "VIP:PORT", conflicts_with = "pcap")]
+    vip: Option<SocketAddr>,
+    /// tcp (a SYN) or udp
+    #[arg(value_name = "PROTOCOL", value_parser = PROTOCOLS, default_value = "tcp")]
+    protocol: String,
+    /// Explain the frames of this file: pcap or pcapng, Ethernet
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// With the tables that this configuration would make, and the health and connections of the running balancer
+    #[arg(long, value_name = "FILE")]
+    pub with: Option<PathBuf>,
+    /// The interface that the packet comes in on; without it that of the host with its source address
+    #[arg(long = "in", value_name = "INTERFACE")]
+    pub interface: Option<String>,
+}
+
+impl ExplainArgs {
+    /// The client and where it sends to; `None` with a file.
+    pub fn pair(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.client.zip(self.vip)
+    }
+
+    /// TCP, else UDP.
+    pub fn is_tcp(&self) -> bool {
+        self.protocol == "tcp"
+    }
+}
+
 /// Arguments of `lb doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -252,6 +294,7 @@ fn help_of(arguments: &[OsString]) -> &'static str {
         ("connections", "lb conn"),
         ("stats", "lb stats"),
         ("top", "lb top"),
+        ("explain", "lb explain"),
         ("doctor", "lb doctor"),
         ("detach", "lb detach"),
     ];
@@ -395,6 +438,10 @@ mod tests {
             (&["lb", "run", "--config", "f", "--attach", "x"], "--attach cannot be used with --config"),
             (&["lb", "run", "--nonsense"], "unexpected argument '--nonsense' found"),
             (&["lb", "conn", "--limit", "many"], "invalid value 'many' for '--limit <N>'"),
+            (&["lb", "explain"], "required arguments were not provided"),
+            (&["lb", "explain", "10.0.0.3:1"], "required arguments were not provided"),
+            (&["lb", "explain", "10.0.0.3", "10.0.1.1:80"], "invalid value '10.0.0.3'"),
+            (&["lb", "explain", "10.0.0.3:1", "10.0.1.1:80", "icmp"], "possible values: tcp, udp"),
             (&["lb", "conn", "--state", "open"], "possible values: syn, established"),
             (&["lb", "conn", "--after", "x"], "not the place of a connection"),
             (&["lb", "conn", "--client", "h3"], "--client h3: not an address"),
@@ -426,7 +473,7 @@ mod tests {
     #[test]
     fn help_names_every_subcommand() {
         let Ok(Parsed::Text(help)) = parse(["lb", "--help"]) else { panic!("no help") };
-        for name in ["run", "status", "backend", "conn", "stats", "top", "doctor", "detach"] {
+        for name in ["run", "status", "backend", "conn", "stats", "top", "explain", "doctor", "detach"] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not in {help}");
         }
     }

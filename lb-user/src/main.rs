@@ -12,7 +12,7 @@ use lb_user::control::cli::{BackendArgs, BackendOrder};
 use lb_user::control::{self, Administered};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
-use lb_user::{client, daemon, diagnose, logging, render, top};
+use lb_user::{client, daemon, diagnose, explain, logging, render, top};
 use serde::Serialize;
 
 fn main() -> ExitCode {
@@ -48,6 +48,10 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Stats(arguments) => {
             let stats = client::stats(&run_dir).await?;
             show(json, &stats, |stats| render::stats(stats, arguments.reasons_all))?;
+        }
+        Command::Explain(arguments) => {
+            let explanation = explain::run(&run_dir, &pin_dir, &arguments).await?;
+            show(json, &explanation, render::explain::explanation)?;
         }
         Command::Top(arguments) => top::run(&run_dir, &arguments, json).await?,
         Command::Doctor(arguments) => {

@@ -1,5 +1,6 @@
 //! The daemon's answers for people: plain text, aligned columns, units in the headings.
 
+pub mod explain;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -10,7 +10,7 @@ mod place;
 mod probe;
 mod record;
 mod sweeper;
-mod tables;
+pub mod tables;
 mod view;
 
 use std::net::SocketAddr;

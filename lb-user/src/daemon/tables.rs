@@ -10,6 +10,7 @@ use lb_core::host::config::{
 use lb_core::host::health::{Neighbour, State};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{BackendPlan, Plan, Rotation, VipPlan};
+use lb_core::model::Model;
 use lb_core::table::{
     Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, MAX_BACKENDS, MAX_VIPS, PortRecord, SCHEMA_VERSION,
     SelectTable, ServiceKey, ServiceRecord, ServiceVip, Settings, VipRecord, VipTarget, backend_flag,
@@ -175,7 +176,33 @@ pub fn apply(
     Ok(())
 }
 
-fn address(ip: IpAddr) -> Address {
+/// The tables of a plan on the host, with room for so many connections: what [`apply`] makes of empty maps.
+pub fn model(
+    settings: Settings,
+    onearm: bool,
+    ports: &BTreeMap<u16, PortRecord>,
+    plan: &Plan,
+    connections: usize,
+) -> Model {
+    let mut model = Model::new(settings, connections);
+    for (key, target) in vip_ids(plan) {
+        model.serve(key, target);
+    }
+    for (id, vip) in &plan.vips {
+        model.vips.insert(*id, vip_record(vip, onearm));
+        model.selections.insert(*id, select_table(&vip.rotation));
+    }
+    for (id, backend) in &plan.backends {
+        model.put_backend(*id, backend_record(backend, ports));
+    }
+    model.services = services(plan);
+    model.ports = ports.clone();
+    model.set_bitmap(bitmap(plan));
+    model
+}
+
+/// An address for the tables.
+pub fn address(ip: IpAddr) -> Address {
     match ip {
         IpAddr::V4(ip) => Address::from_v4(ip.octets()),
         IpAddr::V6(ip) => Address::from_v6(ip.octets()),

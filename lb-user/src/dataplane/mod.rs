@@ -12,6 +12,7 @@
 mod conns;
 mod describe;
 mod links;
+mod model;
 mod pins;
 mod pod;
 mod sweep;
@@ -27,6 +28,7 @@ use lb_core::table::SCHEMA_VERSION;
 
 pub use conns::ConnTable;
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
+pub use model::read_model;
 pub use pins::Pins;
 pub use sweep::{Pass, Sweep};
 pub use tables::Counters;

@@ -19,6 +19,8 @@ pub unsafe trait Plain: Copy {}
 
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 
 /// A value of zeros.
 pub fn zeroed<T: Plain>() -> T {

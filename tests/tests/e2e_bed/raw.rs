@@ -99,10 +99,25 @@ impl Wire {
 
     /// All frames that arrive within a time and that `wanted` holds for; returns early once there are `enough`.
     pub fn collect(&self, enough: usize, within: Duration, wanted: impl Fn(&[u8]) -> bool) -> Vec<Frame> {
+        self.gather(enough, within, false, wanted)
+    }
+
+    /// As [`Self::collect`], with the frames that leave.
+    pub fn overhear(&self, enough: usize, within: Duration, wanted: impl Fn(&[u8]) -> bool) -> Vec<Frame> {
+        self.gather(enough, within, true, wanted)
+    }
+
+    fn gather(
+        &self,
+        enough: usize,
+        within: Duration,
+        outgoing: bool,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Vec<Frame> {
         let end = Instant::now() + within;
         let mut found = Vec::new();
         while found.len() < enough && Instant::now() < end {
-            match self.receive(false) {
+            match self.receive(outgoing) {
                 Some(frame) if wanted(&frame) => found.push(frame),
                 Some(_) => {}
                 None => std::thread::sleep(Duration::from_millis(2)),
