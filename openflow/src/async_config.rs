@@ -6,6 +6,7 @@ use crate::wire::layout;
 ///
 /// Index 0 of each pair holds while the controller is master or equal, index 1 while it is slave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct AsyncConfig {
     /// Bits are the reasons of a packet-in.
     pub packet_in_mask: [u32; 2],

@@ -12,6 +12,7 @@ pub const CAPABILITY_PORT_STATS: u32 = 1 << 2;
 
 /// FEATURES_REPLY: who the switch is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FeaturesReply {
     /// Its id.
     pub datapath_id: DatapathId,
@@ -31,6 +32,7 @@ pub struct FeaturesReply {
 
 /// GET_CONFIG_REPLY and SET_CONFIG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SwitchConfig {
     /// How fragments are treated: 0 as any packet, 1 dropped, 2 reassembled.
     pub flags: u16,

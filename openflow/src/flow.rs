@@ -8,6 +8,7 @@ use crate::{
 
 /// FLOW_MOD: adds, changes or deletes flow entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowMod {
     /// The entry's cookie.
     pub cookie: Cookie,
@@ -33,6 +34,7 @@ pub struct FlowMod {
     /// Behaviour of the entry.
     pub flags: FlowModFlags,
     /// What it matches.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Match,
     /// What it does; in 1.0 nothing or one [`Instruction::ApplyActions`].
     pub instructions: Vec<Instruction>,
@@ -61,6 +63,7 @@ impl Default for FlowMod {
 
 /// What a flow-mod does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum FlowModCommand {
     /// Adds an entry, in place of one with the same match and priority.
     Add,
@@ -76,6 +79,7 @@ pub enum FlowModCommand {
 
 /// Flags of a flow entry; the bits of 1.3, and two of 1.0 beyond the wire's 16.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowModFlags(pub u32);
 
 impl FlowModFlags {
@@ -109,6 +113,7 @@ impl FlowModFlags {
 
 /// FLOW_REMOVED: a flow entry went.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowRemoved {
     /// The entry's cookie.
     pub cookie: Cookie,
@@ -131,11 +136,13 @@ pub struct FlowRemoved {
     /// Bytes of those.
     pub byte_count: u64,
     /// What it matched.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Match,
 }
 
 /// Why a flow entry went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum FlowRemovedReason {
     /// No packet for its idle timeout.
     IdleTimeout,

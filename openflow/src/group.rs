@@ -10,6 +10,7 @@ use crate::{Action, DecodeError, EncodeError, ErrorKind, GroupId, PortNo, Versio
 
 /// GROUP_MOD: adds, changes or deletes a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupMod {
     /// What to do.
     pub command: GroupModCommand,
@@ -23,6 +24,7 @@ pub struct GroupMod {
 
 /// What a group-mod does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum GroupModCommand {
     /// Adds a group; there may be none of the same number.
     Add,
@@ -34,6 +36,7 @@ pub enum GroupModCommand {
 
 /// How a group chooses among its buckets (1.3: 5.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum GroupType {
     /// All buckets: multicast.
     All,
@@ -49,6 +52,7 @@ pub enum GroupType {
 
 /// One bucket of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Bucket {
     /// Share of the traffic, in groups that select; 0 otherwise.
     pub weight: u16,

@@ -5,15 +5,18 @@ use crate::{DecodeError, EncodeError, Version};
 
 /// The first message of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Hello {
     /// Elements that could be read, in order.
     pub elements: Vec<HelloElement>,
     /// What could not be read as elements; the specification says to ignore it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub trailing: Vec<u8>,
 }
 
 /// One element of a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum HelloElement {
     /// Versions that the sender speaks: bit `v % 32` of word `v / 32` stands for wire version `v`.
     VersionBitmap(Vec<u32>),
@@ -22,6 +25,7 @@ pub enum HelloElement {
         /// Wire type.
         kind: u16,
         /// What follows the 4-byte header, padding not included.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

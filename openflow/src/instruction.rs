@@ -5,6 +5,7 @@ use crate::{Action, DecodeError, EncodeError, ErrorKind, MeterId, TableId, Versi
 
 /// What a flow entry does with a packet that it matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Instruction {
     /// Go on in a later table.
     GotoTable(TableId),
@@ -28,6 +29,7 @@ pub enum Instruction {
         /// Whose it is.
         experimenter: u32,
         /// What follows.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
     /// An instruction that the specification does not define, kept as it came.
@@ -35,6 +37,7 @@ pub enum Instruction {
         /// Wire type.
         kind: u16,
         /// What follows the 4-byte header.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

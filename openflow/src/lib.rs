@@ -4,8 +4,8 @@
 //! Values are the same for all versions where the meaning is; encoding names what a version cannot express.
 //!
 //! # Contract
-//! No input makes decoding or framing panic or allocate more than a small multiple of its own size. What
-//! decodes encodes back to the same bytes, but for padding, which is written as zeros.
+//! No input makes decoding or framing panic, exhaust the stack, or allocate more than a small multiple of its own
+//! size. What decodes encodes back to the same bytes, but for padding, which is written as zeros.
 #![forbid(unsafe_code)]
 
 mod action;
@@ -31,6 +31,8 @@ mod port;
 mod property;
 mod queue;
 mod role;
+#[cfg(feature = "serde")]
+mod shown;
 mod table;
 mod types;
 mod wire;

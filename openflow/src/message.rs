@@ -11,15 +11,16 @@ use crate::{
 
 /// One OpenFlow message, the same for all versions where its meaning is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Message {
     /// First message of both sides.
     Hello(Hello),
     /// A refusal or failure.
     Error(ErrorMsg),
     /// Asks whether the peer is alive; the bytes come back.
-    EchoRequest(Vec<u8>),
+    EchoRequest(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// Answer with the request's bytes.
-    EchoReply(Vec<u8>),
+    EchoReply(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// A message of Nicira's extensions.
     Nicira(NiciraMsg),
     /// A message of ONF's extensions (1.3).

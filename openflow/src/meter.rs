@@ -10,6 +10,7 @@ use crate::{DecodeError, EncodeError, ErrorKind, MeterId, Version};
 
 /// METER_MOD: adds, changes or deletes a meter.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterMod {
     /// What to do.
     pub command: MeterModCommand,
@@ -23,6 +24,7 @@ pub struct MeterMod {
 
 /// What a meter-mod does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum MeterModCommand {
     /// Adds a meter; there may be none of the same number.
     Add,
@@ -34,6 +36,7 @@ pub enum MeterModCommand {
 
 /// `OFPMF_*` bits of a meter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterFlags(pub u16);
 
 impl MeterFlags {
@@ -60,6 +63,7 @@ impl MeterFlags {
 
 /// What a meter does above a rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum MeterBand {
     /// Drops packets.
     Drop {
@@ -86,6 +90,7 @@ pub enum MeterBand {
         /// Whose it is.
         experimenter: u32,
         /// What follows.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
     /// A band that the specification does not define, kept as it came.
@@ -93,6 +98,7 @@ pub enum MeterBand {
         /// Wire type.
         kind: u16,
         /// What follows the 4 bytes of type and length.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

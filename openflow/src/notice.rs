@@ -6,19 +6,23 @@ use crate::{DecodeError, EncodeError, ErrorKind, Version};
 
 /// ERROR: what went wrong, with the bytes that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ErrorMsg {
     /// What.
     pub kind: ErrorKind,
     /// Usually the beginning of the refused message, 64 bytes at least; text for a failed hello.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub data: Vec<u8>,
 }
 
 /// EXPERIMENTER, VENDOR in 1.0.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Experimenter {
     /// Whose message it is.
     pub experimenter: u32,
     /// What follows; in 1.3 it begins with the 4-byte `exp_type`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub body: Vec<u8>,
 }
 

@@ -12,6 +12,7 @@ use crate::{DecodeError, EncodeError, ErrorKind, Message, ONF, Problem, Role, Ve
 
 /// A message of ONF's extensions (1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum OnfMsg {
     /// Ends the flow monitor of this number (EXT-187).
     FlowMonitorCancel(u32),
@@ -31,6 +32,7 @@ pub enum OnfMsg {
 
 /// Why and to what a controller's role changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RoleStatus {
     /// The role.
     pub role: Role,
@@ -44,6 +46,7 @@ pub struct RoleStatus {
 
 /// Opens, closes, commits or discards a bundle: messages that the switch takes all together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BundleControl {
     /// The bundle.
     pub bundle_id: u32,
@@ -57,6 +60,7 @@ pub struct BundleControl {
 
 /// What a [`BundleControl`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum BundleControlKind {
     /// Opens a bundle.
     OpenRequest,
@@ -78,6 +82,7 @@ pub enum BundleControlKind {
 
 /// `OFPBF_*` bits of a bundle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BundleFlags(pub u16);
 
 impl BundleFlags {
@@ -100,6 +105,7 @@ impl BundleFlags {
 
 /// Adds a message to a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BundleAdd {
     /// The bundle.
     pub bundle_id: u32,
@@ -113,6 +119,7 @@ pub struct BundleAdd {
 
 /// A message in another one, of the same version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct EmbeddedMessage {
     /// Its transaction id.
     pub xid: Xid,

@@ -5,6 +5,7 @@ use crate::{Action, BufferId, Cookie, DecodeError, EncodeError, Match, PortNo, T
 
 /// PACKET_IN: a packet for the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PacketIn {
     /// Where the switch keeps the packet, if it does.
     pub buffer_id: BufferId,
@@ -19,13 +20,16 @@ pub struct PacketIn {
     /// Cookie of the flow entry that sent it (1.3).
     pub cookie: Option<Cookie>,
     /// Packet metadata (1.3). Encoding makes it from `in_port` when it is `None`.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Option<Match>,
     /// The packet, or its beginning.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub data: Vec<u8>,
 }
 
 /// Why a packet-in is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum PacketInReason {
     /// No flow entry matched (in 1.3: the table-miss entry did).
     NoMatch,
@@ -39,6 +43,7 @@ pub enum PacketInReason {
 
 /// PACKET_OUT: a packet for the switch to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PacketOut {
     /// The packet that the switch keeps, or [`BufferId::NO_BUFFER`] and `data`.
     pub buffer_id: BufferId,
@@ -47,6 +52,7 @@ pub struct PacketOut {
     /// What to do with it.
     pub actions: Vec<Action>,
     /// The packet.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub data: Vec<u8>,
 }
 

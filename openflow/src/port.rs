@@ -14,6 +14,7 @@ pub const PORT_STATE_LINK_DOWN: u32 = 1;
 
 /// A port of a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Port {
     /// Its number.
     pub port_no: PortNo,
@@ -48,6 +49,7 @@ impl Port {
 
 /// PORT_STATUS: a port came, went or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PortStatus {
     /// What happened.
     pub reason: PortReason,
@@ -57,6 +59,7 @@ pub struct PortStatus {
 
 /// What happened to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum PortReason {
     /// It came.
     Add,
@@ -70,6 +73,7 @@ pub enum PortReason {
 
 /// PORT_MOD: changes a port's behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PortMod {
     /// Which port.
     pub port_no: PortNo,

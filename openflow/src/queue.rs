@@ -11,6 +11,7 @@ use crate::{DecodeError, EncodeError, PortNo, Version};
 
 /// QUEUE_GET_CONFIG_REPLY: the queues of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct QueueConfig {
     /// The port that was asked for; [`PortNo::ANY`] for all (1.3).
     pub port: PortNo,
@@ -20,6 +21,7 @@ pub struct QueueConfig {
 
 /// One queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PacketQueue {
     /// Its number.
     pub queue_id: u32,
@@ -31,6 +33,7 @@ pub struct PacketQueue {
 
 /// A property of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum QueueProperty {
     /// Guaranteed rate in 1/10 of a percent; above 1000: none.
     MinRate(u16),
@@ -41,6 +44,7 @@ pub enum QueueProperty {
         /// Whose it is.
         experimenter: u32,
         /// What follows.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
     /// A property that the version does not define, kept as it came.
@@ -48,6 +52,7 @@ pub enum QueueProperty {
         /// Wire type.
         kind: u16,
         /// What follows the 8-byte header.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

@@ -5,6 +5,7 @@ use crate::{DecodeError, ErrorKind};
 
 /// A controller's role towards a switch, asked for or granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RoleMsg {
     /// The role.
     pub role: Role,
@@ -14,6 +15,7 @@ pub struct RoleMsg {
 
 /// Roles of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Role {
     /// Ask only.
     NoChange,

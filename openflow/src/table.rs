@@ -5,6 +5,7 @@ use crate::wire::layout;
 
 /// TABLE_MOD: configures a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableMod {
     /// The table, or [`TableId::ALL`].
     pub table_id: TableId,

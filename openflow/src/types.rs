@@ -44,6 +44,7 @@ impl fmt::Display for Version {
 
 /// Transaction id: a reply carries the xid of its request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Xid(pub u32);
 
 impl fmt::Display for Xid {
@@ -182,6 +183,7 @@ impl fmt::Display for Cookie {
 
 /// Number of a packet that the switch keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BufferId(pub u32);
 
 impl BufferId {
@@ -191,6 +193,7 @@ impl BufferId {
 
 /// Number of a flow table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableId(pub u8);
 
 impl TableId {
@@ -200,6 +203,7 @@ impl TableId {
 
 /// Number of a group (1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupId(pub u32);
 
 impl GroupId {
@@ -211,6 +215,7 @@ impl GroupId {
 
 /// Number of a meter (1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterId(pub u32);
 
 impl MeterId {

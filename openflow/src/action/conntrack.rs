@@ -10,6 +10,7 @@ use crate::{DecodeError, EncodeError, FieldId, Subfield, TableId, Version, actio
 
 /// Passes the packet through the connection tracker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ConnTrack {
     /// `NX_CT_F_*` bits, as [`CT_COMMIT`].
     pub flags: u16,
@@ -30,6 +31,7 @@ pub const CT_FORCE: u16 = 1 << 1;
 
 /// Zone of the connection tracker: connections of different zones never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum CtZone {
     /// This one.
     Immediate(u16),
@@ -39,6 +41,7 @@ pub enum CtZone {
 
 /// Translates addresses and ports of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Nat {
     /// `NX_NAT_F_*` bits, as [`NAT_SRC`]; none for the packets of a connection that is translated already.
     pub flags: u16,

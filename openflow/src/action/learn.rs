@@ -12,6 +12,7 @@ use crate::{Cookie, DecodeError, EncodeError, FieldId, TableId, Version};
 
 /// Adds a flow entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Learn {
     /// Its idle timeout in seconds.
     pub idle_timeout: u16,
@@ -36,6 +37,7 @@ pub struct Learn {
 
 /// Adds a flow entry, unless there are too many.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Learn2 {
     /// What to add.
     pub learn: Learn,
@@ -47,6 +49,7 @@ pub struct Learn2 {
 
 /// One part of the match or of the actions of a learned entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LearnSpec {
     /// How many bits, 1 to 1023.
     pub n_bits: u16,
@@ -58,15 +61,17 @@ pub struct LearnSpec {
 
 /// Where the bits of a [`LearnSpec`] come from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum LearnSource {
     /// A field of the packet.
     Field(LearnField),
     /// These bytes, right-justified in whole 16-bit words.
-    Immediate(Vec<u8>),
+    Immediate(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
 }
 
 /// What becomes of the bits of a [`LearnSpec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum LearnTarget {
     /// The entry matches them in this field.
     Match(LearnField),
@@ -78,6 +83,7 @@ pub enum LearnTarget {
 
 /// A bit of a field, and those above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LearnField {
     /// The field.
     pub field: FieldId,

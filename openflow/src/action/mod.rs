@@ -27,6 +27,7 @@ pub const MAX_LEN_NO_BUFFER: u16 = 0xffff;
 
 /// What to do with a packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Action {
     /// Send it out.
     Output {
@@ -87,6 +88,7 @@ pub enum Action {
         /// Whose it is.
         experimenter: u32,
         /// What follows, such that the whole action is a multiple of 8 bytes.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
     /// An action that the version's specification does not define, kept as it came.
@@ -94,6 +96,7 @@ pub enum Action {
         /// Wire type.
         kind: u16,
         /// What follows the 4-byte header, such that the whole action is a multiple of 8 bytes.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

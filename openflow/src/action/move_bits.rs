@@ -12,6 +12,7 @@ use super::Action;
 
 /// Copies bits of one field into another; a field is 4 bytes on the wire, or 8 when it is an experimenter's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MoveBits {
     /// How many bits.
     pub n_bits: u16,

@@ -30,6 +30,7 @@ macro_rules! nx_actions {
     ) => {
         /// An action of Nicira's.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
         pub enum NxAction {
             $($(#[$doc])* $variant { $($(#[$fdoc])* $field: $type),* },)*
             $($(#[$bdoc])* $bare,)*
@@ -122,6 +123,7 @@ nx_actions! {
         /// Do nothing: bytes for whoever reads the flow entry.
         8 = Note {
             /// The bytes; zeros fill them up to 6, 14, 22 ... on the wire.
+            #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
             note: Vec<u8> as rest,
         } "note";
         /// Set the tunnel id, 64 bits.
@@ -360,6 +362,7 @@ nx_actions! {
 
 /// Where [`NxAction::OutputReg2`] finds the port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OutputField {
     /// The bits that hold the port number.
     pub src: Subfield,

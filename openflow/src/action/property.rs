@@ -6,6 +6,7 @@ use crate::{DecodeError, EncodeError, MeterId, Version};
 
 /// Sends the packet to a controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Controller2 {
     /// What is said of it, in the order of the wire.
     pub properties: Vec<Controller2Property>,
@@ -13,6 +14,7 @@ pub struct Controller2 {
 
 /// A property of [`Controller2`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Controller2Property {
     /// Bytes of the packet; all without this.
     MaxLen(u16),
@@ -21,7 +23,7 @@ pub enum Controller2Property {
     /// Reason of the packet-in.
     Reason(u8),
     /// Bytes that come back in the packet-in.
-    Userdata(Vec<u8>),
+    Userdata(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// Wait until the controller sends the packet-in back.
     Pause,
     /// Meter that limits the packet-ins.
@@ -31,12 +33,14 @@ pub enum Controller2Property {
         /// Wire type.
         kind: u16,
         /// What follows type and length, padding not included.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }
 
 /// Puts a header around the packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Encap {
     /// Size of the header; 0 when it is not told.
     pub header_bytes: u16,
@@ -48,12 +52,14 @@ pub struct Encap {
 
 /// A property of [`Encap`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct EncapProperty {
     /// Whose properties: 4 are those of network service headers.
     pub class: u16,
     /// Which one.
     pub kind: u8,
     /// Its value, 251 bytes at most.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub body: Vec<u8>,
 }
 

@@ -6,6 +6,7 @@ use crate::{DecodeError, EncodeError, FieldId, PortNo, Subfield, Version};
 
 /// Sends the packet out of one of several ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Bundle {
     /// How a member is chosen (`NX_BD_ALG_*`): 0 the first one that is up, 1 highest random weight.
     pub algorithm: u16,
@@ -21,6 +22,7 @@ pub struct Bundle {
 
 /// Writes one of several ports into a field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BundleLoad {
     /// The choice.
     pub bundle: Bundle,

@@ -7,6 +7,7 @@ use crate::{DecodeError, EncodeError, ONF, PortNo};
 
 /// A field of an experimenter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum ExperimenterField {
     /// ONF EXT-109: TCP flags, 12 bits, maskable.
     TcpFlags {
@@ -28,6 +29,7 @@ pub enum ExperimenterField {
         /// Whether the second half of the body is a mask.
         has_mask: bool,
         /// What follows the experimenter's id.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

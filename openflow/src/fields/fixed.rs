@@ -8,7 +8,8 @@
 //! ```
 //! Each wildcard bit leaves one field out; nw_src and nw_dst have 6-bit counts of low bits left out.
 //! With dl_type 0x0806 the network fields are ARP's, and with nw_proto 1 the transport fields are ICMP's.
-//! A field that is left out is padding: read over, and written as zeros.
+//! What stands in the place of a field that is left out means nothing; it is kept beside the match, so that the match
+//! is written as it came, and is no part of its value.
 
 use std::net::Ipv4Addr;
 
@@ -34,8 +35,12 @@ const VLAN_NONE: u16 = 0xffff;
 const ETH_IPV4: u16 = 0x0800;
 const ETH_ARP: u16 = 0x0806;
 
+/// Bytes behind the wildcards.
+const FIELD_BYTES: usize = 36;
+
 /// Reads a match.
 pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Match, DecodeError> {
+    let raw = reader.clone().array::<{ 4 + FIELD_BYTES }>("match")?;
     let wildcards = reader.u32("match.wildcards")?;
     let in_port = reader.port("match.in_port")?;
     let dl_src = reader.mac("match.dl_src")?;
@@ -85,7 +90,33 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Match, DecodeError> {
     if wildcards & TP_DST == 0 {
         fields.push(transport_dst(ip_proto, tp_dst));
     }
-    Ok(Match { fields, spare: Spare(spare_bits(wildcards)) })
+    Ok(Match {
+        fields,
+        spare: Spare { wildcards: spare_bits(wildcards), left_out: left_out(wildcards, &raw) },
+    })
+}
+
+/// The bytes behind the wildcards, if there is anything but zeros where a field is left out, or between fields.
+fn left_out(wildcards: u32, raw: &[u8; 4 + FIELD_BYTES]) -> Option<Box<[u8; FIELD_BYTES]>> {
+    let fields = raw.last_chunk::<FIELD_BYTES>()?;
+    let has_prefix = |shift: u32| wildcards >> shift & 0x20 == 0;
+    let is_given = |at: usize| match at {
+        0..2 => wildcards & IN_PORT == 0,
+        2..8 => wildcards & DL_SRC == 0,
+        8..14 => wildcards & DL_DST == 0,
+        14..16 => wildcards & DL_VLAN == 0,
+        16 => wildcards & DL_VLAN_PCP == 0,
+        18..20 => wildcards & DL_TYPE == 0,
+        20 => wildcards & NW_TOS == 0,
+        21 => wildcards & NW_PROTO == 0,
+        24..28 => has_prefix(NW_SRC_SHIFT),
+        28..32 => has_prefix(NW_DST_SHIFT),
+        32..34 => wildcards & TP_SRC == 0,
+        34..36 => wildcards & TP_DST == 0,
+        _ => false,
+    };
+    let is_spare = fields.iter().enumerate().any(|(at, byte)| *byte != 0 && !is_given(at));
+    is_spare.then(|| Box::new(*fields))
 }
 
 /// Writes a match.
@@ -95,7 +126,7 @@ pub(crate) fn encode(match_: &Match, out: &mut Vec<u8>) -> Result<(), EncodeErro
         slots.take(field)?;
     }
     slots.check()?;
-    slots.emit(match_.spare.0, out)
+    slots.emit(&match_.spare, out)
 }
 
 /// The bits of the wildcards that mean nothing, for [`Spare`].
@@ -244,13 +275,13 @@ impl Slots {
         Ok(())
     }
 
-    fn emit(&self, spare: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn emit(&self, spare: &Spare, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let absent = |there: bool, bit: u32| if there { 0 } else { bit };
         let count = |slot: Option<(Ipv4Addr, u32)>, shift: u32| match slot {
             Some((_, ignored_bits)) => ignored_bits << shift,
-            None => 0x20 << shift | spare & 0x1f << shift,
+            None => 0x20 << shift | spare.wildcards & 0x1f << shift,
         };
-        let wildcards = spare & UNDEFINED
+        let wildcards = spare.wildcards & UNDEFINED
             | absent(self.in_port.is_some(), IN_PORT)
             | absent(self.dl_vlan.is_some(), DL_VLAN)
             | absent(self.dl_src.is_some(), DL_SRC)
@@ -264,21 +295,41 @@ impl Slots {
             | count(self.nw_src, NW_SRC_SHIFT)
             | count(self.nw_dst, NW_DST_SHIFT);
         out.put_u32(wildcards);
-        out.put_port(self.in_port.unwrap_or(PortNo(0)), Version::V1_0)?;
-        out.extend_from_slice(&self.dl_src.unwrap_or_default().0);
-        out.extend_from_slice(&self.dl_dst.unwrap_or_default().0);
-        out.put_u16(self.dl_vlan.unwrap_or(0));
-        out.put_u8(self.dl_vlan_pcp.unwrap_or(0));
-        out.zeros(1);
-        out.put_u16(self.dl_type.unwrap_or(0));
-        out.put_u8(self.nw_tos.unwrap_or(0));
-        out.put_u8(self.nw_proto.unwrap_or(0));
-        out.zeros(2);
-        out.put_u32(self.nw_src.map_or(0, |(address, _)| address.to_bits()));
-        out.put_u32(self.nw_dst.map_or(0, |(address, _)| address.to_bits()));
-        out.put_u16(self.tp_src.unwrap_or(0));
-        out.put_u16(self.tp_dst.unwrap_or(0));
+        let start = out.len();
+        match &spare.left_out {
+            Some(left_out) => out.extend_from_slice(left_out.as_slice()),
+            None => out.zeros(FIELD_BYTES),
+        }
+        let fields = out.get_mut(start..).unwrap_or_default();
+        self.fill(fields)
+    }
+
+    /// Writes the fields that are there into the bytes behind the wildcards.
+    fn fill(&self, fields: &mut [u8]) -> Result<(), EncodeError> {
+        let in_port = self.in_port.map(|port| {
+            let number = port.to_v1_0();
+            number.ok_or_else(|| EncodeError::not_in(Version::V1_0, format!("port number {port}")))
+        });
+        set(fields, 0, in_port.transpose()?.map(u16::to_be_bytes));
+        set(fields, 2, self.dl_src.map(|address| address.0));
+        set(fields, 8, self.dl_dst.map(|address| address.0));
+        set(fields, 14, self.dl_vlan.map(u16::to_be_bytes));
+        set(fields, 16, self.dl_vlan_pcp.map(u8::to_be_bytes));
+        set(fields, 18, self.dl_type.map(u16::to_be_bytes));
+        set(fields, 20, self.nw_tos.map(u8::to_be_bytes));
+        set(fields, 21, self.nw_proto.map(u8::to_be_bytes));
+        set(fields, 24, self.nw_src.map(|(address, _)| address.octets()));
+        set(fields, 28, self.nw_dst.map(|(address, _)| address.octets()));
+        set(fields, 32, self.tp_src.map(u16::to_be_bytes));
+        set(fields, 34, self.tp_dst.map(u16::to_be_bytes));
         Ok(())
+    }
+}
+
+/// Writes a field at its place, if it is there.
+fn set<const N: usize>(fields: &mut [u8], at: usize, value: Option<[u8; N]>) {
+    if let (Some(value), Some(slot)) = (value, fields.get_mut(at..at + N)) {
+        slot.copy_from_slice(&value);
     }
 }
 

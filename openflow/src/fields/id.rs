@@ -4,6 +4,8 @@
 //!  class (16) | field (7) | has_mask (1) | length (8) | experimenter (32), if class is 0xffff
 //! ```
 
+use std::fmt;
+
 use super::{MatchField, NxmField, oxm};
 use crate::wire::{Put, Reader, Wire};
 use crate::{DecodeError, EncodeError, Version};
@@ -146,6 +148,36 @@ impl FieldId {
     }
 }
 
+impl fmt::Display for FieldId {
+    /// The name, as `NXM_NX_REG5`, or class and number of a field that this crate does not know; `_W` behind it says
+    /// that there is a mask.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name(), self.experimenter) {
+            (Some(name), _) => {
+                f.write_str(name)?;
+                if let Some(index) = self.index() {
+                    write!(f, "{index}")?;
+                }
+            }
+            (None, Some(experimenter)) => write!(f, "{experimenter:#x}:{}", self.field)?,
+            (None, None) => write!(f, "{:#06x}:{}", self.class, self.field)?,
+        }
+        f.write_str(if self.has_mask { "_W" } else { "" })
+    }
+}
+
+impl FieldId {
+    /// Which one it is, of the fields of which there are many.
+    fn index(&self) -> Option<u8> {
+        match (self.class, self.field) {
+            (CLASS_NXM_NX, index @ 0..=15) | (CLASS_PACKET_REGS, index) => Some(index),
+            (CLASS_NXM_NX, code @ 40..=103) => Some(code - 40),
+            (CLASS_NXM_NX, code @ 111..=114) => Some(code - 111),
+            _ => None,
+        }
+    }
+}
+
 impl Wire for FieldId {
     fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
         Self::read_long(reader, field)
@@ -167,6 +199,7 @@ impl MatchField {
 
 /// A range of bits of a field, as `NXM_NX_REG0[16..31]` of ovs-fields(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Subfield {
     /// The field.
     pub field: FieldId,

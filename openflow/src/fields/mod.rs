@@ -26,6 +26,7 @@ macro_rules! oxm_fields {
         ///
         /// A mask bit of 1 means that the bit must be equal; `mask: None` is an exact match.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
         pub enum MatchField {
             $(#[doc = concat!("`OXM_OF_", $pname, "`")] $plain($ptype),)*
             $(#[doc = concat!("`OXM_OF_", $mname, "`, maskable")] $masked {
@@ -61,6 +62,7 @@ macro_rules! oxm_fields {
                 /// Whether the second half of the body is a mask.
                 has_mask: bool,
                 /// Everything behind the four bytes of the OXM header.
+                #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
                 body: Vec<u8>,
             },
         }
@@ -189,10 +191,14 @@ pub struct Match {
     spare: Spare,
 }
 
-/// Bits of a 1.0 match's wildcards that mean nothing (undefined ones, and the low bits of the counts of an
-/// address that is left out), kept so that a match is written as it came. All values are equal.
-#[derive(Clone, Copy, Debug)]
-struct Spare(u32);
+/// What of a 1.0 match means nothing, kept so that a match is written as it came. All values are equal.
+#[derive(Clone, Debug)]
+struct Spare {
+    /// Undefined bits of the wildcards, and the low bits of the counts of an address that is left out.
+    wildcards: u32,
+    /// The bytes behind the wildcards, when there is something in the place of a field that is left out.
+    left_out: Option<Box<[u8; 36]>>,
+}
 
 impl Spare {
     /// The low bits as in `OFPFW_ALL`.
@@ -201,7 +207,7 @@ impl Spare {
 
 impl Default for Spare {
     fn default() -> Self {
-        Self(Self::ALL_LOW)
+        Self { wildcards: Self::ALL_LOW, left_out: None }
     }
 }
 

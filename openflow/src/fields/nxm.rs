@@ -16,12 +16,15 @@ macro_rules! nxm_fields {
      masked { $($masked:ident: $mtype:ty = $mclass:ident, $mcode:literal, $mname:literal;)* }) => {
         /// A field of Nicira's extended match. A mask bit of 1 means that the bit must be equal.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
         pub enum NxmField {
             $(#[doc = concat!("`", $pname, "`")] $plain($ptype),)*
             $(#[doc = concat!("`", $mname, "`, maskable")] $masked {
                 /// The value, in host order.
+                #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::shown"))]
                 value: $mtype,
                 /// The bits of the value that count.
+                #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::shown_option"))]
                 mask: Option<$mtype>,
             },)*
             /// `NXM_OF_IN_PORT`: ingress port, 16 bits
@@ -40,8 +43,10 @@ macro_rules! nxm_fields {
                 /// Which register, 0 to 3.
                 index: u8,
                 /// The value, in host order.
+                #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::shown"))]
                 value: u128,
                 /// The bits of the value that count.
+                #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::shown_option"))]
                 mask: Option<u128>,
             },
             /// `NXM_NX_TUN_METADATA<index>`: an option of a Geneve tunnel, of as many bytes as its map says
@@ -51,6 +56,7 @@ macro_rules! nxm_fields {
                 /// Whether the second half of the body is a mask.
                 has_mask: bool,
                 /// Value, and mask where there is one.
+                #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
                 body: Vec<u8>,
             },
         }

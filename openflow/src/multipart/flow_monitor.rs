@@ -18,6 +18,7 @@ use crate::{
 
 /// Asks to be told about flow entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowMonitorRequest {
     /// Number of the monitor, to cancel it by.
     pub id: u32,
@@ -29,6 +30,7 @@ pub struct FlowMonitorRequest {
     /// Entries of this table, or [`TableId::ALL`].
     pub table_id: TableId,
     /// Entries at least as specific as this match.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Match,
     /// How the match is written.
     pub form: MatchForm,
@@ -36,6 +38,7 @@ pub struct FlowMonitorRequest {
 
 /// How a match is written in a message of a flow monitor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum MatchForm {
     /// Its fields alone: Nicira's messages, and the text of the ONF extension.
     #[default]
@@ -46,6 +49,7 @@ pub enum MatchForm {
 
 /// A change of a flow entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum FlowUpdate {
     /// The entry in full.
     Full(Box<FlowUpdateFull>),
@@ -58,6 +62,7 @@ pub enum FlowUpdate {
 
 /// A change of a flow entry, in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowUpdateFull {
     /// What happened to it.
     pub event: FlowUpdateEvent,
@@ -74,6 +79,7 @@ pub struct FlowUpdateFull {
     /// Its cookie.
     pub cookie: Cookie,
     /// What it matches.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Match,
     /// How the match is written.
     pub form: MatchForm,
@@ -83,6 +89,7 @@ pub struct FlowUpdateFull {
 
 /// What happened to a flow entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum FlowUpdateEvent {
     /// It came, or was there.
     Added,

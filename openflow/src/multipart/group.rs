@@ -6,6 +6,7 @@ use crate::{DecodeError, EncodeError, GroupId, Version};
 
 /// Counters of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupStats {
     /// The group.
     pub group_id: GroupId,
@@ -25,6 +26,7 @@ pub struct GroupStats {
 
 /// Counters of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BucketCounter {
     /// Packets.
     pub packet_count: u64,
@@ -36,6 +38,7 @@ layout! { BucketCounter: packet_count, byte_count }
 
 /// One group as it was set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupDesc {
     /// How it chooses among its buckets.
     pub group_type: GroupType,
@@ -47,6 +50,7 @@ pub struct GroupDesc {
 
 /// What the switch can do with groups; index 0 of each array is for all, 1 select, 2 indirect, 3 fast failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupFeatures {
     /// Types that it has: bit 0 all, 1 select, 2 indirect, 3 fast failover.
     pub types: u32,

@@ -6,6 +6,7 @@ use crate::{DecodeError, EncodeError, MeterId, Version};
 
 /// Counters of one meter.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterStats {
     /// The meter.
     pub meter_id: MeterId,
@@ -25,6 +26,7 @@ pub struct MeterStats {
 
 /// Counters of one band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterBandStats {
     /// Packets.
     pub packet_band_count: u64,
@@ -36,6 +38,7 @@ layout! { MeterBandStats: packet_band_count, byte_band_count }
 
 /// One meter as it was set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterConfig {
     /// The unit of its rates, and what it counts.
     pub flags: MeterFlags,
@@ -47,6 +50,7 @@ pub struct MeterConfig {
 
 /// What the switch can do with meters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MeterFeatures {
     /// The most meters.
     pub max_meter: u32,

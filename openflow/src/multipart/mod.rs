@@ -24,6 +24,7 @@ use crate::{
 
 /// MULTIPART_REQUEST.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MultipartRequest {
     /// `OFPMPF_REQ_*` bits; bit 0: more parts follow.
     pub flags: u16,
@@ -39,6 +40,7 @@ impl From<RequestBody> for MultipartRequest {
 
 /// What a multipart request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum RequestBody {
     /// Description of the switch.
     Desc,
@@ -81,12 +83,14 @@ pub enum RequestBody {
         /// Wire type.
         kind: u16,
         /// What follows the multipart header.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }
 
 /// Which flow entries a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowStatsRequest {
     /// Table, or [`TableId::ALL`].
     pub table_id: TableId,
@@ -99,6 +103,7 @@ pub struct FlowStatsRequest {
     /// Which bits of the cookie count (1.3).
     pub cookie_mask: u64,
     /// Entries at least as specific as this match.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Match,
 }
 
@@ -118,6 +123,7 @@ impl Default for FlowStatsRequest {
 
 /// MULTIPART_REPLY.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MultipartReply {
     /// `OFPMPF_REPLY_*` bits; bit 0: more parts follow.
     pub flags: u16,
@@ -149,6 +155,7 @@ impl MultipartReply {
 
 /// What a multipart reply tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum ReplyBody {
     /// Description of the switch.
     Desc(Box<SwitchDesc>),
@@ -191,12 +198,14 @@ pub enum ReplyBody {
         /// Wire type.
         kind: u16,
         /// What follows the multipart header.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }
 
 /// Description of a switch, in its maker's words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SwitchDesc {
     /// Maker, at most 256 bytes.
     pub mfr_desc: FixedText,
@@ -212,6 +221,7 @@ pub struct SwitchDesc {
 
 /// One flow entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowStats {
     /// Its table.
     pub table_id: TableId,
@@ -234,6 +244,7 @@ pub struct FlowStats {
     /// Bytes of those.
     pub byte_count: u64,
     /// What it matches.
+    #[cfg_attr(feature = "serde", serde(rename = "match"))]
     pub match_: Match,
     /// What it does; in 1.0 nothing or one [`Instruction::ApplyActions`].
     pub instructions: Vec<Instruction>,
@@ -241,6 +252,7 @@ pub struct FlowStats {
 
 /// Sums over flow entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct AggregateStats {
     /// Packets.
     pub packet_count: u64,
@@ -252,6 +264,7 @@ pub struct AggregateStats {
 
 /// Counters of one flow table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableStats {
     /// Which table.
     pub table_id: TableId,
@@ -267,6 +280,7 @@ pub struct TableStats {
 
 /// What 1.0 tells of a table besides its counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableInfo {
     /// Its name, at most 32 bytes.
     pub name: FixedText,
@@ -278,6 +292,7 @@ pub struct TableInfo {
 
 /// Counters of one port; all ones where a switch does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PortStats {
     /// Which port.
     pub port_no: PortNo,

@@ -14,6 +14,7 @@ use crate::{Cookie, DecodeError, EncodeError, FlowModFlags, GroupId, TableId, Ve
 
 /// One flow entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct NxFlowStats {
     /// The entry; it has no flags here.
     pub flow: FlowStats,

@@ -5,6 +5,7 @@ use crate::{DecodeError, EncodeError, PortNo, Version};
 
 /// Which queues a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct QueueStatsRequest {
     /// The port; for all of them [`PortNo::ANY`] in 1.3, [`PortNo::ALL`] in 1.0.
     pub port_no: PortNo,
@@ -17,6 +18,7 @@ pub const QUEUE_ALL: u32 = 0xffff_ffff;
 
 /// Counters of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct QueueStats {
     /// Its port.
     pub port_no: PortNo,

@@ -11,6 +11,7 @@ use crate::{DecodeError, EncodeError, ErrorKind, FieldId, FixedText, TableId, Ve
 
 /// One table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableFeatures {
     /// Which table.
     pub table_id: TableId,
@@ -30,6 +31,7 @@ pub struct TableFeatures {
 
 /// A property of a table; `miss` is for the table-miss entry, and where it is missing the same as for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum TableFeature {
     /// Instructions.
     Instructions {
@@ -86,6 +88,7 @@ pub enum TableFeature {
         /// Which of theirs.
         exp_type: u32,
         /// What follows.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
     /// A property that the specification does not define, kept as it came.
@@ -93,12 +96,14 @@ pub enum TableFeature {
         /// Wire type.
         kind: u16,
         /// What follows type and length, padding not included.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }
 
 /// An instruction or an action by its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TypeId {
     /// Wire type; 0xffff for those of experimenters.
     pub kind: u16,

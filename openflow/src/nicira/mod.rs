@@ -20,6 +20,7 @@ use crate::{
 
 /// A message of Nicira's, in both versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum NiciraMsg {
     /// Asks for a role, without a generation id.
     RoleRequest(Role),
@@ -69,6 +70,7 @@ pub enum NiciraMsg {
 
 /// Form of flow entries in what a switch sends (1.0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum FlowFormat {
     /// That of 1.0.
     OpenFlow10,
@@ -80,6 +82,7 @@ pub enum FlowFormat {
 
 /// Form of packet-ins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum PacketInFormat {
     /// That of the version.
     Standard,

@@ -12,6 +12,7 @@ use crate::{BufferId, Cookie, DecodeError, EncodeError, Match, PacketIn, PacketI
 
 /// A packet for the controller, as a list of properties. Sent back as [`crate::NiciraMsg::Resume`], it goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PacketIn2 {
     /// What is said of it, in the order of the wire.
     pub properties: Vec<PacketIn2Property>,
@@ -19,9 +20,10 @@ pub struct PacketIn2 {
 
 /// A property of a [`PacketIn2`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum PacketIn2Property {
     /// The packet, or its beginning.
-    Packet(Vec<u8>),
+    Packet(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// Length of the packet on the wire, where only its beginning is there.
     FullLen(u32),
     /// Where the switch keeps the packet.
@@ -35,14 +37,15 @@ pub enum PacketIn2Property {
     /// Packet metadata.
     Metadata(Match),
     /// What [`crate::Controller2Property::Userdata`] said.
-    Userdata(Vec<u8>),
+    Userdata(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// The switch's own notes on how to go on; to be sent back as they came.
-    Continuation(Vec<u8>),
+    Continuation(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// Another property, or another form of one, kept as it came.
     Other {
         /// Wire type.
         kind: u16,
         /// What follows type and length, padding not included.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
         body: Vec<u8>,
     },
 }

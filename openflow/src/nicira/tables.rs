@@ -6,6 +6,7 @@ use crate::{DecodeError, EncodeError, ErrorKind, Version};
 
 /// Maps options of Geneve tunnels to the fields `NXM_NX_TUN_METADATA0` to 63.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TlvTableMod {
     /// What to do.
     pub command: TlvTableModCommand,
@@ -15,6 +16,7 @@ pub struct TlvTableMod {
 
 /// What a [`TlvTableMod`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum TlvTableModCommand {
     /// Adds maps of options that have none.
     Add,
@@ -26,6 +28,7 @@ pub enum TlvTableModCommand {
 
 /// One option and its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TlvMap {
     /// Class of the option.
     pub option_class: u16,
@@ -41,6 +44,7 @@ layout! { TlvMap: option_class, option_type, option_len, index + 2 }
 
 /// The maps of a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TlvTableReply {
     /// The most bytes of all options together.
     pub max_option_space: u32,
@@ -52,6 +56,7 @@ pub struct TlvTableReply {
 
 /// Which asynchronous messages come, one kind of message and role at a time (1.4: 7.3.10).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum AsyncProperty {
     /// Bit `r` lets messages with reason `r` through.
     Mask {
@@ -67,6 +72,7 @@ pub enum AsyncProperty {
 
 /// Which connections to forget.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CtFlush {
     /// IP protocol.
     pub ip_proto: u8,
@@ -76,10 +82,12 @@ pub struct CtFlush {
 
 /// A property whose value is not taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RawProperty {
     /// Wire type.
     pub kind: u16,
     /// What follows type and length, padding not included.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub body: Vec<u8>,
 }
 

@@ -66,24 +66,23 @@ proptest! {
         check_any(&bytes);
     }
 
-    /// A 1.0 match whose left-out fields are zeros comes back to the same bytes, whatever its wildcards.
+    /// A 1.0 match comes back to the same bytes, whatever its wildcards and whatever stands in the place of a field
+    /// that is left out; of a field that is given only its own bits count.
     #[test]
     fn matches_of_1_0(wildcards in any::<u32>(), values in any::<[u8; 36]>(), arp in any::<bool>(), proto in 0_u8..20) {
         let mut body = wildcards.to_be_bytes().to_vec();
         body.extend_from_slice(&values);
+        body[18] &= 0x0f;
+        body[24] &= 0xfc;
         body[22..24].copy_from_slice(if arp { &[8, 6] } else { &[8, 0] });
         body[25] = proto;
         body.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 0, 0]);
         let bytes = framed(Version::V1_0, 14, &body);
         check_any(&bytes);
         let (_, _, message) = Message::decode(&bytes).expect("each match of 1.0 means something");
-        let mut canonical = Vec::new();
-        message.encode(Version::V1_0, Xid(5), &mut canonical).expect("what was said can be said again");
-        prop_assert_eq!(&canonical[8..12], &bytes[8..12], "wildcards");
         let mut again = Vec::new();
-        let (_, _, decoded) = Message::decode(&canonical).expect("our own bytes");
-        decoded.encode(Version::V1_0, Xid(5), &mut again).expect("what was said can be said again");
-        prop_assert_eq!(again, canonical);
+        message.encode(Version::V1_0, Xid(5), &mut again).expect("what was said can be said again");
+        prop_assert_eq!(again, bytes);
     }
 }
 
