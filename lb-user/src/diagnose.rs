@@ -11,6 +11,7 @@ use crate::client::{self, AskError};
 use crate::io::doctor::{self, Check, Question, Status, Via};
 use crate::io::facts;
 use crate::io::netns::NsId;
+use crate::prove;
 
 /// What `lb doctor` found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,7 +45,11 @@ pub async fn report(run_dir: &Path, pin_dir: &Path, arguments: &DoctorArgs) -> R
     };
     let (attach, onearm_host) = place(arguments, daemon.as_ref());
     let question = Question { bpffs: pin_dir.to_path_buf(), attach, onearm_host, attached };
-    let mut checks = doctor::checks(&doctor::collect(question).await);
+    let findings = doctor::collect(question).await;
+    let mut checks = doctor::checks(&findings);
+    if let (Some(daemon), Ok(network)) = (&daemon, &findings.network) {
+        checks.extend(prove::checks(daemon, &network.pairs).await);
+    }
     checks.push(daemon_check);
     Report { status: doctor::worst(&checks), checks, daemon }
 }

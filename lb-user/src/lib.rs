@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod object;
 pub mod pcap;
+pub mod prove;
 pub mod render;
 pub mod server;
 pub mod store;

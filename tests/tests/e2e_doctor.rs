@@ -39,6 +39,15 @@ fn findings(report: &Value) -> Vec<(String, String)> {
     checks.map(|check| (check["name"].to_string(), check["subject"].to_string())).collect()
 }
 
+/// Takes a program off by removing its link's pin.
+fn remove_link(lb: &Lb, name: &str) {
+    let status = lb.status();
+    let pins: Vec<_> =
+        status["pins"]["links"].as_array().unwrap().iter().map(|l| l["pin"].as_str().unwrap()).collect();
+    let pin = pins.iter().find(|pin| pin.contains(name)).unwrap_or_else(|| panic!("{name}: {pins:?}"));
+    std::fs::remove_file(pin).unwrap();
+}
+
 #[test]
 fn what_is_switched_on_or_taken_off_is_found_and_mended() {
     if !root("what_is_switched_on_or_taken_off_is_found_and_mended") {
@@ -67,16 +76,16 @@ fn what_is_switched_on_or_taken_off_is_found_and_mended() {
     }
 
     // The pass program of host 3's end is taken off.
-    let links = lb.pin_dir.join("v1/links");
-    let links = std::fs::read_dir(&links).unwrap_or_else(|error| panic!("{}: {error}", links.display()));
     let inode = net.on(3, "stat -L -c %i /proc/self/ns/net").trim().to_owned();
-    let pins: Vec<_> = links.map(|entry| entry.unwrap().path()).collect();
-    let named = |path: &&std::path::PathBuf| path.display().to_string().contains(&format!("pass-{inode}-"));
-    std::fs::remove_file(pins.iter().find(named).unwrap_or_else(|| panic!("{inode}: {pins:?}"))).unwrap();
+    remove_link(&lb, &format!("pass-{inode}-"));
     assert!(curl(&net, 3, "http://10.0.1.1/").is_err(), "frames that XDP sends to host 3 are lost");
     let ill = report(&lb, &[]);
     let subject = format!("eth0 in {}", net.ns(3));
-    assert_eq!(findings(&ill), [("\"peer-program\"".to_owned(), format!("{subject:?}"))], "{ill:#}");
+    let expected = [
+        ("\"peer-program\"".to_owned(), format!("{subject:?}")),
+        ("\"tx\"".to_owned(), format!("{:?}", net.port(3))),
+    ];
+    assert_eq!(findings(&ill), expected, "{ill:#}");
     let mend = check(&ill, "peer-program", &subject)["mend"].as_str().unwrap().to_owned();
     assert_eq!(mend, "lb detach && lb run --config lb.toml");
     lb.detach();
@@ -84,6 +93,36 @@ fn what_is_switched_on_or_taken_off_is_found_and_mended() {
     lb.wait_up(&[1, 2]);
     assert_eq!(report(&lb, &[])["status"], "ok", "{mend} mends it");
     assert!(curl(&net, 3, "http://10.0.1.1/").is_ok());
+}
+
+#[test]
+fn frames_are_proven_to_come_through() {
+    if !root("frames_are_proven_to_come_through") {
+        return;
+    }
+    let net = Net::new(4);
+    let lb = Lb::with(&net, WEB, &[1, 2]);
+    let well = report(&lb, &[]);
+    for number in net.hosts() {
+        let tx = check(&well, "tx", &net.port(number));
+        assert!(tx["status"] == "ok" && tx["what"].as_str().unwrap().contains("10.0.1.1"), "{tx:#}");
+    }
+    for number in [1, 2] {
+        let redirect = check(&well, "redirect", &net.port(number));
+        assert!(
+            redirect["status"] == "ok" && redirect["what"].as_str().unwrap().contains("came out"),
+            "{redirect:#}"
+        );
+    }
+    assert_eq!(lb.read("conn")["total"], 0, "the proof opens no connection");
+
+    // Frames that are redirected into a veth without a program at the other end vanish, and nobody counts them.
+    let inode = net.on(2, "stat -L -c %i /proc/self/ns/net").trim().to_owned();
+    remove_link(&lb, &format!("pass-{inode}-"));
+    let ill = report(&lb, &[]);
+    let of_port = |name: &str, number| check(&ill, name, &net.port(number))["status"].clone();
+    assert_eq!(["tx", "redirect"].map(|name| of_port(name, 2)), ["fail", "fail"], "{ill:#}");
+    assert_eq!(["tx", "redirect"].map(|name| of_port(name, 1)), ["ok", "ok"], "{ill:#}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Flags of a TCP segment.
 pub const SYN: u8 = 2;
+/// A reset.
+pub const RST: u8 = 4;
 /// SYN and ACK.
 pub const SYN_ACK: u8 = 0x12;
 
@@ -27,8 +29,13 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The frame, without data and with all checksums; `None` where the families differ.
+    /// The frame without data.
     pub fn frame(&self) -> Option<Vec<u8>> {
+        self.frame_with(&[])
+    }
+
+    /// The frame with all checksums; `None` where the families differ.
+    pub fn frame_with(&self, data: &[u8]) -> Option<Vec<u8>> {
         let mut transport =
             [self.source.port().to_be_bytes(), self.destination.port().to_be_bytes()].concat();
         let (protocol, checksum_at) = if self.tcp { (TCP, 16) } else { (UDP, 6) };
@@ -36,8 +43,10 @@ impl Flow {
             let acknowledged = u8::from(self.flags & 0x10 != 0);
             transport.extend([0, 0, 0, 1, 0, 0, 0, acknowledged, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
         } else {
-            transport.extend([0, 8, 0, 0]);
+            transport.extend((8 + data.len() as u16).to_be_bytes());
+            transport.extend([0, 0]);
         }
+        transport.extend(data);
         let length = transport.len() as u16;
         let mut pseudo = Vec::new();
         let (ethertype, ip) = match (self.source.ip(), self.destination.ip()) {
@@ -267,6 +276,7 @@ mod tests {
                 let back = answer(&frame).unwrap();
                 assert_eq!((back.source, back.destination), (flow.destination, flow.source));
                 assert!(is_whole(&back.frame().unwrap()));
+                assert!(is_whole(&flow.frame_with(b"odd").unwrap()));
                 let word = if tcp { "tcp SYN" } else { "udp" };
                 let expected = format!(
                     "02:00:00:00:00:03 > 0a:00:0a:00:01:01  {source} > {destination} {word}, {} bytes",
