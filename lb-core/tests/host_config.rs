@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{
     Arguments, Config, ConnectionsConfig, HealthConfig, HealthPreset, Mode, NoBackend, OnDown, Origin,
-    PlacementKind, Protocol, Selection,
+    PlacementKind, Ports, Protocol, Selection,
 };
 
 /// A good VIP to put other lines before or after.
@@ -32,7 +32,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(config.health, HealthConfig::preset(HealthPreset::Default));
     assert_eq!(config.connections, ConnectionsConfig::default());
     let [vip] = config.vips.as_slice() else { panic!("{config:?}") };
-    assert_eq!((vip.name.as_str(), vip.port, vip.protocol), ("10.0.1.1/tcp", None, Protocol::Tcp));
+    assert_eq!((vip.name.as_str(), vip.ports, vip.protocol), ("10.0.1.1/tcp", Ports::ALL, Protocol::Tcp));
     assert_eq!((vip.selection, vip.mode), (Selection::Random, Mode::Nat));
     assert_eq!((vip.on_down, vip.no_backend), (OnDown::Keep, NoBackend::Drop));
     assert_eq!(vip.mac, MacAddr([0x02, 0x6c, 10, 0, 1, 1]));
@@ -60,6 +60,14 @@ fn every_key_is_read() {
         established_s = 2
         closing_s = 3
         udp_s = 4
+        unverified_s = 5
+        fragment_s = 6
+        half_open_size = 256
+        snat_size = 512
+        affinity_size = 2048
+        source_size = 4096
+        fragment_size = 8192
+        max_new_per_s = 7
         [[vip]]
         name = "web"
         address = "10.0.1.1"
@@ -96,11 +104,24 @@ fn every_key_is_read() {
         jitter_pct: 6,
     };
     assert_eq!(config.health, health);
-    let connections =
-        ConnectionsConfig { table_size: 1024, syn_s: 1, established_s: 2, closing_s: 3, udp_s: 4 };
+    let connections = ConnectionsConfig {
+        table_size: 1024,
+        half_open_size: 256,
+        snat_size: 512,
+        affinity_size: 2048,
+        source_size: 4096,
+        fragment_size: 8192,
+        max_new_per_s: Some(7),
+        syn_s: 1,
+        established_s: 2,
+        closing_s: 3,
+        udp_s: 4,
+        unverified_s: 5,
+        fragment_s: 6,
+    };
     assert_eq!(config.connections, connections);
     let [web, dns] = config.vips.as_slice() else { panic!("{config:?}") };
-    assert_eq!((web.name.as_str(), web.port, web.protocol), ("web", Some(80), Protocol::Udp));
+    assert_eq!((web.name.as_str(), web.ports, web.protocol), ("web", Ports::one(80), Protocol::Udp));
     assert_eq!(
         (web.selection, web.on_down, web.no_backend),
         (Selection::RoundRobin, OnDown::Repick, NoBackend::LastKnown)
@@ -227,14 +248,19 @@ fn refusals_in_a_vip() {
     let cases = [
         (
             format!("prot = 80\n{backend}"),
-            "lb.toml:3: unknown key \"prot\" in [[vip]]; known keys: name, address, port, protocol, selection, mode, mac, on_down, no_backend, backend; did you mean \"port\"?",
+            "lb.toml:3: unknown key \"prot\" in [[vip]]; known keys: name, address, port, protocol, selection, mode, mac, affinity_s, snat, snat_ports, tunnel_source, tunnel_mtu, echo, allow, deny, max_new_per_source_s, over_cap, on_down, no_backend, backend; did you mean \"port\"?",
         ),
-        (format!("port = 70000\n{backend}"), "lb.toml:3: port 70000 is outside 1..=65535"),
-        (format!("port = 0\n{backend}"), "lb.toml:3: port 0 is outside 1..=65535"),
+        (format!("port = 70000\n{backend}"), "lb.toml:3: port 70000 is outside 0..=65535"),
+        (format!("port = -1\n{backend}"), "lb.toml:3: port -1 is outside 0..=65535"),
         (
             format!("port = \"80\"\n{backend}"),
-            "lb.toml:3: port in [[vip]] must be a whole number without quotes, not a string",
+            "lb.toml:3: port \"80\" is not a range of ports; write it as in \"8000-8010\", or one port without quotes",
         ),
+        (
+            format!("port = \"8010-8000\"\n{backend}"),
+            "lb.toml:3: port \"8010-8000\" ends before it begins; write \"8000-8010\"",
+        ),
+        (format!("port = \"0-80\"\n{backend}"), "lb.toml:3: port 0 is outside 1..=65535"),
         (
             format!("port = 80.5\n{backend}"),
             "lb.toml:3: port in [[vip]] must be a whole number without quotes, not a number with a fraction",
@@ -245,11 +271,11 @@ fn refusals_in_a_vip() {
         ),
         (
             format!("selection = \"roundrobin\"\n{backend}"),
-            "lb.toml:3: selection \"roundrobin\" is not known; choose \"random\" or \"round-robin\" or \"maglev\"; did you mean \"round-robin\"?",
+            "lb.toml:3: selection \"roundrobin\" is not known; choose \"random\" or \"round-robin\" or \"source-hash\" or \"flow-hash\" or \"maglev\" or \"least-connections\"; did you mean \"round-robin\"?",
         ),
         (
             format!("mode = \"dsr\"\n{backend}"),
-            "lb.toml:3: mode \"dsr\" is not available with placement inline yet; use mode \"nat\", or placement onearm",
+            "lb.toml:3: mode \"dsr\" with this placement is not available yet",
         ),
         (
             format!("mac = \"01:00:5e:00:00:01\"\n{backend}"),
@@ -261,7 +287,7 @@ fn refusals_in_a_vip() {
         ),
         (
             format!("name = \"my web\"\n{backend}"),
-            "lb.toml:3: VIP name \"my web\" is not usable; write 1 to 63 letters, digits, or any of . _ - : /",
+            "lb.toml:3: VIP name \"my web\" is not usable; write 1 to 63 letters, digits, or any of . _ - : / [ ]",
         ),
         (String::new(), "lb.toml:1: VIP 10.0.1.1 has no backend; add a [[vip.backend]]"),
         ("backend = []".to_owned(), "lb.toml:1: VIP 10.0.1.1 has no backend; add a [[vip.backend]]"),
@@ -276,7 +302,7 @@ fn refusals_in_a_vip() {
         (format!("{backend}\nweight = 257"), "lb.toml:5: weight = 257 in [[vip.backend]] is outside 0..=256"),
         (
             format!("{backend}\nport = 8080"),
-            "lb.toml:5: backend 10.0.0.1 translates to port 8080, but VIP 10.0.1.1/tcp is for every port; give the VIP a port, or remove this one",
+            "lb.toml:5: backend 10.0.0.1 translates to port 8080, but VIP 10.0.1.1/tcp is for every port; give the VIP one port, or remove this one",
         ),
         (
             format!("{backend}\n{backend}"),
@@ -314,7 +340,7 @@ fn refusals_in_a_vip() {
     }
     assert_eq!(
         refused("[[vip]]\naddress = \"fd00::1\"\n"),
-        "lb.toml:2: VIP fd00::1 is an IPv6 address, which is not supported yet; give an IPv4 address"
+        "lb.toml:1: VIP fd00::1 has no backend; add a [[vip.backend]]"
     );
     assert_eq!(
         refused("[[vip]]\nport = 80\n"),
@@ -327,7 +353,7 @@ fn one_armed_refuses_nat_and_port_translation() {
     let head = "[placement]\nkind = \"onearm\"\nhost = \"lb1\"\n[[vip]]\naddress = \"10.0.1.1\"\nport = 80\n";
     assert_eq!(
         refused(&format!("{head}mode = \"nat\"\n[[vip.backend]]\naddress = \"10.0.0.1\"\n")),
-        "lb.toml:7: mode \"nat\" is not available with placement onearm yet; use mode \"dsr\", or placement inline"
+        "lb.toml:7: mode \"nat\" with this placement is not available yet"
     );
     assert_eq!(
         refused(&format!("{head}[[vip.backend]]\naddress = \"10.0.0.1\"\nport = 8080\n")),
@@ -341,7 +367,7 @@ fn one_armed_refuses_nat_and_port_translation() {
 #[test]
 fn of_many_mistakes_the_first_in_the_file_is_told() {
     let text = "[[vip]]\naddress = \"10.0.1.1\"\nport = 70000\nzzz = 1\n[[vip.backend]]\naddress = \"x\"\n[health]\nrise = 0\n";
-    assert_eq!(refused(text), "lb.toml:3: port 70000 is outside 1..=65535");
+    assert_eq!(refused(text), "lb.toml:3: port 70000 is outside 0..=65535");
     let text = "[[vip]]\nzzz = 1\naddress = \"10.0.1.1\"\nport = 70000\n";
     assert!(refused(text).starts_with("lb.toml:1: VIP 10.0.1.1 has no backend"), "{}", refused(text));
     let error = Config::from_toml(text, "dir/a.toml").unwrap_err();
@@ -415,7 +441,7 @@ fn arguments_make_one_vip() {
     .unwrap();
     let vip = &config.vips[0];
     assert_eq!(
-        (vip.name.as_str(), vip.port, vip.selection),
+        (vip.name.as_str(), vip.ports.single(), vip.selection),
         ("10.0.1.1:80/udp", Some(80), Selection::RoundRobin)
     );
     assert_eq!((vip.backends[0].port, vip.backends[0].name.as_str()), (Some(8080), "10.0.0.1:8080"));
@@ -429,7 +455,7 @@ fn arguments_are_refused_in_one_line() {
     let cases = [
         (
             Arguments { ip: "10.0.1", ..good },
-            "arguments: --ip: VIP address \"10.0.1\" is not an IPv4 address; write it as in \"10.0.1.1\"",
+            "arguments: --ip: VIP address \"10.0.1\" is not an IP address; write it as in \"10.0.1.1\" or \"2001:db8::1\"",
         ),
         (
             Arguments { servers: " , ", ..good },
@@ -437,11 +463,11 @@ fn arguments_are_refused_in_one_line() {
         ),
         (
             Arguments { servers: "10.0.0.1,10.0.0.999", ..good },
-            "arguments: --servers: backend address \"10.0.0.999\" is not an IPv4 address; write it as in \"10.0.1.1\"",
+            "arguments: --servers: backend address \"10.0.0.999\" is not an IP address; write it as in \"10.0.1.1\" or \"2001:db8::1\"",
         ),
         (
             Arguments { servers: "fd00::1", ..good },
-            "arguments: --servers: backend fd00::1 is an IPv6 address, which is not supported yet; give an IPv4 address",
+            "arguments: backend fd00::1 is IPv6, but VIP 10.0.1.1/tcp is IPv4; give a backend of the same family, or use mode \"ipip\"",
         ),
         (
             Arguments { servers: "10.0.0.1:99999", ..good },

@@ -151,8 +151,8 @@ fn ids_stay_over_reloads_and_rest_before_reuse() {
 #[test]
 fn a_restarted_daemon_adopts_ids() {
     let mut ids = Ids::default();
-    let vip = VipKey { address: ip("10.0.1.1"), port: 0, protocol: Protocol::Tcp };
-    let backend = |address| BackendKey { vip, address: ip(address), port: 0 };
+    let vip = VipKey::new(ip("10.0.1.1"), 0, Protocol::Tcp);
+    let backend = |address| BackendKey { vip, address: ip(address), port: 0, mac: None };
     assert!(ids.adopt_vip(vip, Id { id: 7, generation: 0 }));
     assert!(ids.adopt_backend(backend("10.0.0.2"), Id { id: 1, generation: 4 }));
     assert!(!ids.adopt_backend(backend("10.0.0.9"), Id { id: 1, generation: 0 }), "taken");

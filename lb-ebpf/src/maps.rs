@@ -4,14 +4,14 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
 use lb_core::Reason;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
     BITMAP_WORDS, BackendRecord, BackendSlot, ConnEntry, ConnKey, ConnValue, GlobalCounter, MAX_BACKENDS,
-    MAX_PORTS, MAX_VIPS, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey, ServiceRecord, Settings, Tables,
+    MAX_PORT_LISTS, MAX_PORTS, MAX_VIPS, PortList, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey, ServiceRecord, Settings, Tables,
     TestInputs, Ticks, TrafficCounter, VipRecord, VipSlot, VipTarget, ticks_from_ns,
 };
 
@@ -21,6 +21,8 @@ static FIXED_INPUTS: u32 = 0;
 
 /// Connections when the daemon does not say otherwise.
 const CONNECTIONS: usize = 1 << 16;
+/// Prefixes in the lists of clients.
+const MAX_PREFIXES: usize = 8192;
 /// VIP services and backend services.
 const SERVICES: usize = 8192;
 
@@ -36,6 +38,15 @@ static VIP_IDS: HashMap<ServiceKey, VipTarget, SERVICES> = HashMap::new();
 static VIP_SLOTS: Array<VipSlot, SERVICE_SLOTS> = Array::new();
 #[btf_map]
 static VIPS: Array<VipRecord, MAX_VIPS> = Array::new();
+/// Ranges of ports, by number.
+#[btf_map]
+static PORT_LISTS: Array<PortList, MAX_PORT_LISTS> = Array::new();
+/// VIP prefixes, each with the number of its list.
+#[btf_map]
+static PREFIXES: LpmTrie<[u8; 16], u32, MAX_VIPS> = LpmTrie::new();
+/// The lists of clients: the VIP's id in front of the address, and a constant of [`lb_core::table::verdict`].
+#[btf_map]
+static ACL: LpmTrie<[u8; 20], u32, MAX_PREFIXES> = LpmTrie::new();
 #[btf_map]
 static SERVICES_OF: HashMap<ServiceKey, ServiceRecord, SERVICES> = HashMap::new();
 #[btf_map]

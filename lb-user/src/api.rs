@@ -92,15 +92,20 @@ pub struct Vip {
     pub name: String,
     /// Its address.
     pub address: IpAddr,
-    /// Its port; `None` for every port of the protocol.
+    /// The length of the prefix whose first address that is; `None` for one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_len: Option<u8>,
+    /// Its port; `None` for several.
     pub port: Option<u16>,
+    /// Its ports: `80`, `8000-8010`, or `all` of the protocol.
+    pub ports: String,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// Its virtual MAC.
     pub mac: String,
-    /// `nat` or `dsr`.
+    /// `nat`, `fullnat`, `dsr` or `ipip`.
     pub mode: String,
-    /// `random`, `round-robin` or `maglev`.
+    /// How a new flow finds its backend, as in the configuration.
     pub selection: String,
     /// Open connections, as the last sweep counted them; `None` before the first.
     pub connections: Option<u64>,
@@ -135,6 +140,9 @@ pub struct Backend {
     pub downs: u64,
     /// Its MAC, once a probe was answered.
     pub mac: Option<String>,
+    /// Whether others have the same address, so that only the MAC tells it.
+    #[serde(default)]
+    pub told_by_mac: bool,
     /// The interface that leads to it.
     pub interface: Option<String>,
     /// Open connections, as the last sweep counted them: live, and not ended by both sides or by a reset. `None`

@@ -108,9 +108,12 @@ pub struct RunArgs {
     /// tcp or udp [default: tcp]
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
-    /// random, round-robin or maglev [default: random]
+    /// random, round-robin, source-hash, flow-hash, maglev or least-connections [default: random]
     #[arg(long, value_name = "SELECTION")]
     pub selection: Option<String>,
+    /// nat, fullnat or dsr [default: nat, with --placement onearm dsr]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<String>,
     /// inline (on the switch's ports) or onearm (on the NIC of a host) [default: inline]
     #[arg(long, value_name = "PLACEMENT")]
     pub placement: Option<String>,
@@ -371,6 +374,7 @@ impl RunArgs {
             servers,
             port: self.port.as_deref(),
             protocol: self.protocol.as_deref(),
+            mode: self.mode.as_deref(),
             selection: self.selection.as_deref(),
             placement: self.placement.as_deref(),
             host: self.host.as_deref(),

@@ -85,8 +85,9 @@ pub fn status(status: &Status) -> String {
         let up = vip.backends.iter().filter(|backend| backend.state == "up").count();
         vips.row([
             vip.name.clone(),
-            vip.address.to_string(),
-            vip.port.map_or_else(|| "all".to_owned(), |port| port.to_string()),
+            vip.prefix_len
+                .map_or_else(|| vip.address.to_string(), |length| format!("{}/{length}", vip.address)),
+            vip.ports.clone(),
             vip.protocol.clone(),
             vip.mac.clone(),
             vip.mode.clone(),

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use io_bed::{Bed, as_root, block_on};
+use lb_core::host::config::ConnectionsConfig;
 use lb_core::table::{PortRecord, port_flag};
 use lb_user::dataplane::{DataPlane, Pins};
 
@@ -81,7 +82,8 @@ impl Drop for Lb<'_> {
 
 fn load(pin_dir: &std::path::Path) -> DataPlane {
     let object = lb_user::object::bytes(None, false).expect("the XDP object");
-    DataPlane::load(&object, Pins::new(pin_dir), 1024).expect("the maps")
+    let connections = ConnectionsConfig { table_size: 1024, ..ConnectionsConfig::default() };
+    DataPlane::load(&object, Pins::new(pin_dir), &connections).expect("the maps")
 }
 
 #[test]

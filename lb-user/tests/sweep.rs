@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use io_bed::as_root;
 use lb_core::conn::state;
+use lb_core::host::config::ConnectionsConfig;
 use lb_core::table::{Address, ConnKey, ConnValue, Settings, Ticks, ticks_from_ms, ticks_from_ns};
 use lb_user::dataplane::{ConnTable, DataPlane, Pins, Sweep};
 use lb_user::io::sys;
@@ -21,7 +22,8 @@ impl Tables {
     fn new(name: &str, size: u32) -> Self {
         let pins = Pins::new(&PathBuf::from(format!("/sys/fs/bpf/sweep-{}-{name}", std::process::id())));
         let object = lb_user::object::bytes(None, false).expect("the XDP object");
-        let mut dataplane = DataPlane::load(&object, pins.clone(), size).expect("the tables");
+        let connections = ConnectionsConfig { table_size: size, ..ConnectionsConfig::default() };
+        let mut dataplane = DataPlane::load(&object, pins.clone(), &connections).expect("the tables");
         let s = |seconds: u64| ticks_from_ms(seconds * 1000);
         let timeouts = [0, s(60), s(7440), s(240), s(240), s(300), 0, 0];
         let settings = Settings { schema: 1, suspect_timeout: s(240), timeouts, ..Settings::default() };

@@ -125,34 +125,50 @@ pub(crate) fn port_of(number: i64) -> Result<u16, AddrError> {
     }
 }
 
-/// Parses the IPv4 address of a VIP or backend and refuses addresses that no host can have.
+/// Parses the address of a VIP or backend and refuses addresses that no host can have.
 ///
 /// `role` is the word for the message: `VIP`, `backend`.
 ///
 /// # Errors
-/// Not an address, an IPv6 address (not supported yet), or one that is unspecified, loopback, multicast, broadcast or
-/// reserved.
+/// Not an address, or one that is unspecified, loopback, link-local, multicast, broadcast or reserved.
 pub fn parse_host(text: &str, role: &str) -> Result<IpAddr, AddrError> {
-    let address = match text.trim().parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address,
-        Ok(IpAddr::V6(address)) => {
-            return Err(AddrError::new(format!(
-                "{role} {address} is an IPv6 address, which is not supported yet; give an IPv4 address"
-            )));
+    let address = text.trim().parse::<IpAddr>().map_err(|_| AddrError::new(not_an_address(text, role)))?;
+    match kind_of(address) {
+        None => Ok(address),
+        Some(kind) => {
+            Err(AddrError::new(format!("{role} {address} is {kind}; give the address of one host")))
         }
-        Err(_) => return Err(AddrError::new(not_an_address(text, role))),
-    };
-    let [first, ..] = address.octets();
-    let kind = match first {
-        _ if address.is_unspecified() => "the unspecified address",
-        _ if address.is_broadcast() => "the broadcast address",
-        0 => "an address of \"this network\" (0.0.0.0/8)",
-        127 => "a loopback address",
-        224..=239 => "a multicast address",
-        240.. => "a reserved address (240.0.0.0/4)",
-        _ => return Ok(IpAddr::V4(address)),
-    };
-    Err(AddrError::new(format!("{role} {address} is {kind}; give the address of one host")))
+    }
+}
+
+/// What an address is that cannot be a host's (RFC 6890; RFC 4291), in words.
+fn kind_of(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(address) => match address.octets()[0] {
+            _ if address.is_unspecified() => Some("the unspecified address"),
+            _ if address.is_broadcast() => Some("the broadcast address"),
+            0 => Some("an address of \"this network\" (0.0.0.0/8)"),
+            127 => Some("a loopback address"),
+            224..=239 => Some("a multicast address"),
+            240.. => Some("a reserved address (240.0.0.0/4)"),
+            _ => None,
+        },
+        IpAddr::V6(address) => {
+            if address.is_unspecified() {
+                Some("the unspecified address")
+            } else if address.is_loopback() {
+                Some("a loopback address")
+            } else if address.is_multicast() {
+                Some("a multicast address")
+            } else if address.is_unicast_link_local() {
+                Some("a link-local address (fe80::/10)")
+            } else if address.to_ipv4_mapped().is_some() {
+                Some("an IPv4 address in IPv6 form")
+            } else {
+                None
+            }
+        }
+    }
 }
 
 /// The message for text that is no address at all, with the mend for the two usual slips.
@@ -164,7 +180,97 @@ fn not_an_address(text: &str, role: &str) -> String {
     if bare.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok()) {
         return format!("{role} address {text:?} carries a prefix length; give one address without it");
     }
-    format!("{role} address {text:?} is not an IPv4 address; write it as in \"10.0.1.1\"")
+    format!("{role} address {text:?} is not an IP address; write it as in \"10.0.1.1\" or \"2001:db8::1\"")
+}
+
+/// The addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// The first of them.
+    pub address: IpAddr,
+    /// The bits in common: up to 32 for IPv4, up to 128 for IPv6.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// The bits of an address of this family.
+    #[must_use]
+    pub const fn longest(address: IpAddr) -> u8 {
+        match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        }
+    }
+
+    /// The prefix of this length in which `address` is; longer than an address is an address.
+    #[must_use]
+    pub fn of(address: IpAddr, length: u8) -> Self {
+        let length = length.min(Self::longest(address));
+        let address = match address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                IpAddr::from((u32::from(address) & mask).to_be_bytes())
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                IpAddr::from((u128::from(address) & mask).to_be_bytes())
+            }
+        };
+        Self { address, length }
+    }
+
+    /// Whether `address` is one of them.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && Self::of(address, self.length) == *self
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = AddrError;
+
+    /// `10.0.0.0/8`, `2001:db8::/32`, or one address.
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        let wrong = || {
+            AddrError::new(format!(
+                "{text:?} is not an address prefix; write it as in \"10.0.0.0/8\" or \"2001:db8::/32\""
+            ))
+        };
+        let (address, length) = match text.trim().split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text.trim(), None),
+        };
+        let address = address.parse::<IpAddr>().map_err(|_| wrong())?;
+        let length = match length {
+            // `parse` would also take a sign.
+            Some(length) if !length.starts_with('+') => length.parse::<u8>().map_err(|_| wrong())?,
+            Some(_) => return Err(wrong()),
+            None => Self::longest(address),
+        };
+        if length > Self::longest(address) {
+            let longest = Self::longest(address);
+            return Err(AddrError::new(format!(
+                "{text:?} is longer than an address; write at most /{longest}"
+            )));
+        }
+        let prefix = Self::of(address, length);
+        if prefix.address != address {
+            return Err(AddrError::new(format!("{text:?} has bits beyond its length; write \"{prefix}\"")));
+        }
+        Ok(prefix)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl Serialize for Prefix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +308,31 @@ mod tests {
     }
 
     #[test]
+    fn prefixes() {
+        let parsed = |text: &str| text.parse::<Prefix>().map_err(|error| error.to_string());
+        for text in ["10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "::/0", "2001:db8::1/128"] {
+            assert_eq!(parsed(text).unwrap().to_string(), text);
+        }
+        assert_eq!(parsed("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
+        let wrong = "is not an address prefix; write it as in \"10.0.0.0/8\" or \"2001:db8::/32\"";
+        for text in ["", "/8", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/+8", "x/8", "10.0.0.0/8/8"] {
+            assert_eq!(parsed(text).unwrap_err(), format!("{text:?} {wrong}"));
+        }
+        for (text, message) in [
+            ("10.0.0.0/33", "\"10.0.0.0/33\" is longer than an address; write at most /32"),
+            ("2001:db8::/129", "\"2001:db8::/129\" is longer than an address; write at most /128"),
+            ("10.0.0.1/8", "\"10.0.0.1/8\" has bits beyond its length; write \"10.0.0.0/8\""),
+            ("2001:db8::1/64", "\"2001:db8::1/64\" has bits beyond its length; write \"2001:db8::/64\""),
+        ] {
+            assert_eq!(parsed(text).unwrap_err(), message);
+        }
+        let net = parsed("10.0.0.0/8").unwrap();
+        assert!(net.contains(IpAddr::from([10, 9, 8, 7])) && !net.contains(IpAddr::from([11, 0, 0, 0])));
+        assert!(parsed("::/0").unwrap().contains("2001:db8::1".parse().unwrap()));
+        assert!(!parsed("::/0").unwrap().contains(IpAddr::from([10, 0, 0, 1])), "another family");
+    }
+
+    #[test]
     fn hosts() {
         assert_eq!(parse_host("10.0.1.1", "VIP"), Ok(IpAddr::from([10, 0, 1, 1])));
         for (bad, part) in [
@@ -211,10 +342,15 @@ mod tests {
             ("224.0.0.1", "multicast"),
             ("255.255.255.255", "broadcast"),
             ("250.0.0.1", "reserved"),
-            ("fd00::1", "IPv6 address, which is not supported yet"),
+            ("::", "unspecified"),
+            ("::1", "loopback"),
+            ("ff02::1", "multicast"),
+            ("fe80::1", "link-local"),
+            ("::ffff:10.0.0.1", "IPv4 address in IPv6 form"),
+            ("[fd00::1]:80", "carries a port"),
             ("10.0.1.1:80", "carries a port"),
             ("10.0.1.1/24", "prefix length"),
-            ("10.0.1", "not an IPv4 address"),
+            ("10.0.1", "not an IP address"),
         ] {
             let message = parse_host(bad, "VIP").unwrap_err().to_string();
             assert!(message.contains(part), "{bad}: {message}");

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::addr::MacAddr;
 use super::config::{Config, MAX_VIPS, VipKey};
 use crate::table;
 
@@ -26,8 +27,10 @@ pub struct BackendKey {
     pub vip: VipKey,
     /// Its address.
     pub address: IpAddr,
-    /// The port that it serves on in host byte order, 0 for every port.
+    /// The port that it serves on in host byte order, 0 for several.
     pub port: u16,
+    /// Its MAC, if that and not the address alone tells it from others.
+    pub mac: Option<MacAddr>,
 }
 
 /// An id with its generation.
@@ -93,6 +96,7 @@ impl Ids {
                 vip: vip.key(),
                 address: b.address,
                 port: vip.service_port(b),
+                mac: b.mac,
             })
         });
         self.backends = self.backends.assigned(backends)?;

@@ -15,6 +15,7 @@ pub mod addr;
 pub mod config;
 pub mod health;
 pub mod ids;
+pub mod lists;
 pub mod maglev;
 pub mod overlay;
 pub mod plan;

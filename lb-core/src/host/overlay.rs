@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::addr::MacAddr;
 use super::config::{self, Admin, BackendConfig, Config, MAX_WEIGHT, VipConfig};
 
 /// A backend of a VIP by what makes it that: it survives changes of names.
@@ -24,22 +25,33 @@ pub struct Target {
     pub vip: String,
     /// The backend's address.
     pub address: IpAddr,
-    /// The port that it serves on in host byte order, 0 for every port.
+    /// The port that it serves on in host byte order, 0 for several.
     pub port: u16,
+    /// Its MAC, if that tells it from others of its address.
+    pub mac: Option<MacAddr>,
 }
 
 impl Target {
     /// The target that `backend` of `vip` is.
     #[must_use]
     pub fn new(vip: &VipConfig, backend: &BackendConfig) -> Self {
-        Self { vip: vip.key().to_string(), address: backend.address, port: vip.service_port(backend) }
+        Self {
+            vip: vip.key().to_string(),
+            address: backend.address,
+            port: vip.service_port(backend),
+            mac: backend.mac,
+        }
     }
 }
 
 impl fmt::Display for Target {
     /// `10.0.0.1 of VIP 10.0.1.1:80/tcp`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of VIP {}", self.address, self.vip)
+        write!(f, "{}", self.address)?;
+        if let Some(mac) = self.mac {
+            write!(f, " ({mac})")?;
+        }
+        write!(f, " of VIP {}", self.vip)
     }
 }
 
@@ -179,7 +191,15 @@ impl Overlay {
             for (target, change) in self.changes.iter().filter(|(target, _)| target.vip == key) {
                 if let Some(Member::Added { name, port, weight }) = &change.member {
                     let (name, address, port, weight) = (name.clone(), target.address, *port, *weight);
-                    vip.backends.push(BackendConfig { name, address, port, weight, admin: Admin::Enabled });
+                    vip.backends.push(BackendConfig {
+                        name,
+                        address,
+                        mac: target.mac,
+                        host: None,
+                        port,
+                        weight,
+                        admin: Admin::Enabled,
+                    });
                 }
             }
             for backend in &mut vip.backends {
@@ -385,7 +405,7 @@ fn is_vip(vip: &VipConfig, text: &str) -> bool {
 fn is_backend(vip: &VipConfig, backend: &BackendConfig, text: &str) -> bool {
     backend.name == text
         || backend.address.to_string() == text
-        || BackendConfig::default_name(backend.address, Some(vip.service_port(backend))) == text
+        || BackendConfig::default_name(backend.address, Some(vip.service_port(backend)), None) == text
 }
 
 fn find<'a>(config: &'a Config, whom: Whom<'_>) -> Result<Vec<(&'a VipConfig, &'a BackendConfig)>, String> {

@@ -10,10 +10,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::addr::MacAddr;
-use super::config::{Admin, Config, Mode, NoBackend, OnDown, Protocol, Selection, VipConfig, VipKey};
+use super::addr::{MacAddr, Prefix};
+use super::config::{
+    Admin, Config, Mode, NoBackend, OnDown, OverCap, Protocol, Selection, SnatConfig, TunnelConfig,
+    VipConfig, VipKey,
+};
 use super::health::{Neighbour, Prober, State};
 use super::ids::{BackendKey, Id, Ids, NoIdLeft};
+use super::lists::Lists;
 use super::{maglev, ring, seed};
 
 /// What is known about the backends' health, by address. A backend that is not there counts as probing.
@@ -47,6 +51,9 @@ pub struct Plan {
     /// Which VIPs a reply may belong to, by the service that sends it. Only VIPs in NAT mode.
     #[serde(skip)]
     pub services: BTreeMap<Service, Vec<ServiceVip>>,
+    /// The ranges of ports and the address prefixes of VIPs.
+    #[serde(skip)]
+    pub lists: Lists,
 }
 
 /// One VIP.
@@ -64,6 +71,22 @@ pub struct VipPlan {
     pub mode: Mode,
     /// How a new flow finds its backend.
     pub selection: Selection,
+    /// For how many seconds a client keeps its backend; 0 is not at all.
+    pub affinity_s: u32,
+    /// Source address and ports of full NAT.
+    pub snat: Option<SnatConfig>,
+    /// The outer packets of IPIP.
+    pub tunnel: Option<TunnelConfig>,
+    /// ICMP echo requests are answered.
+    pub echo: bool,
+    /// Clients that may open connections; if there are any, no others may.
+    pub allow: Vec<Prefix>,
+    /// Clients that may not.
+    pub deny: Vec<Prefix>,
+    /// New connections a second that one client may open; 0 is any number.
+    pub max_new_per_source_s: u32,
+    /// What happens beyond the cap on new connections.
+    pub over_cap: OverCap,
     /// What happens to flows of a backend that went down.
     pub on_down: OnDown,
     /// What happens while nobody is up.
@@ -187,6 +210,8 @@ impl Plan {
             plan.add_vip(vip, ids, health, last);
         }
         plan.add_services();
+        let vips = plan.vips.values().map(|vip| (vip.key, vip.id.id));
+        plan.lists = Lists::new(vips, last.map(|last| &last.lists));
         Ok(plan)
     }
 
@@ -197,16 +222,12 @@ impl Plan {
         let known = last.and_then(|last| last.vips.get(&id.id)).map(|vip| vip.rotation.members.as_slice());
         for backend in &vip.backends {
             let port = vip.service_port(backend);
-            let backend_key = BackendKey { vip: key, address: backend.address, port };
+            let backend_key = BackendKey { vip: key, address: backend.address, port, mac: backend.mac };
             let Some(backend_id) = ids.backend(&backend_key) else { continue };
             let seen = health.get(&backend.address).copied();
             let Seen { state, neighbour } = seen.unwrap_or(Seen { state: State::Probing, neighbour: None });
             let state = administered(backend.admin, state);
-            let member = Member {
-                id: backend_id.id,
-                weight: backend.weight,
-                seed: seed::backend(backend.address, port),
-            };
+            let member = Member { id: backend_id.id, weight: backend.weight, seed: seed_of(&backend_key) };
             if member.weight > 0 {
                 match state {
                     State::Up => up.push(member),
@@ -222,7 +243,7 @@ impl Plan {
                 vip: id.id,
                 key: backend_key,
                 name: backend.name.clone(),
-                translate_port: backend.port.filter(|port| Some(*port) != vip.port),
+                translate_port: backend.port.filter(|port| Some(*port) != vip.ports.single()),
                 weight: backend.weight,
                 admin: backend.admin,
                 state,
@@ -240,6 +261,14 @@ impl Plan {
             mac: vip.mac,
             mode: vip.mode,
             selection: vip.selection,
+            affinity_s: vip.affinity_s,
+            snat: vip.snat,
+            tunnel: vip.tunnel,
+            echo: vip.echo,
+            allow: vip.allow.clone(),
+            deny: vip.deny.clone(),
+            max_new_per_source_s: vip.max_new_per_source_s,
+            over_cap: vip.over_cap,
             on_down: vip.on_down,
             no_backend: vip.no_backend,
             rotation,
@@ -256,7 +285,7 @@ impl Plan {
             services
                 .entry(service_of(backend))
                 .or_default()
-                .push(ServiceVip { vip: backend.vip, port: backend.key.vip.port });
+                .push(ServiceVip { vip: backend.vip, port: backend.key.vip.port() });
         }
         let of_every_port: Vec<(Service, Vec<ServiceVip>)> =
             services.iter().filter(|(s, _)| s.port == 0).map(|(s, vips)| (*s, vips.clone())).collect();
@@ -347,8 +376,14 @@ fn administered(admin: Admin, health: State) -> State {
     }
 }
 
+/// The place of a backend in hash space.
+fn seed_of(key: &BackendKey) -> u64 {
+    let seed = seed::backend(key.address, key.port);
+    key.mac.map_or(seed, |mac| seed::apart(seed, mac))
+}
+
 fn service_of(backend: &BackendPlan) -> Service {
-    let BackendKey { vip, address, port } = backend.key;
+    let BackendKey { vip, address, port, .. } = backend.key;
     Service { address, port, protocol: vip.protocol }
 }
 

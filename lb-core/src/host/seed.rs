@@ -6,6 +6,8 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
+use super::addr::MacAddr;
+
 /// The seed of a backend from its address and the port that it serves on, 0 for a VIP of every port.
 ///
 /// 64 bits, so two of the at most 655 backends of a VIP collide with a probability below 2^-45; a collision costs
@@ -16,6 +18,13 @@ pub const fn backend(address: IpAddr, port: u16) -> u64 {
         IpAddr::V4(address) => mix(((u32::from_be_bytes(address.octets()) as u64) << 16) | port as u64),
         IpAddr::V6(address) => mix(address_v6(address) ^ port as u64),
     }
+}
+
+/// The seed of a backend that its MAC tells from others of its address, from what it would have alone.
+#[must_use]
+pub const fn apart(seed: u64, mac: MacAddr) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    mix(seed ^ u64::from_be_bytes([0, 1, a, b, c, d, e, f]))
 }
 
 /// A hash of an IPv6 address.

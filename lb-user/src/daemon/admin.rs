@@ -255,7 +255,7 @@ impl Administration {
                 let target = target_of_plan(b);
                 target.vip == *vip
                     && b.admin == Admin::Leaving
-                    && target.address == gone.address
+                    && (target.address, target.mac) == (gone.address, gone.mac)
                     && gone.port.is_none_or(|port| port == target.port)
             };
             let id = plan.values().find(same).map(|backend| backend.id.id);
@@ -272,7 +272,7 @@ impl Administration {
 /// The target that a backend of the plan is.
 pub fn target_of_plan(backend: &BackendPlan) -> Target {
     let key = backend.key;
-    Target { vip: key.vip.to_string(), address: key.address, port: key.port }
+    Target { vip: key.vip.to_string(), address: key.address, port: key.port, mac: key.mac }
 }
 
 /// What a change says, for the log.
@@ -295,14 +295,20 @@ fn words(change: &Change) -> String {
 }
 
 fn key_of(target: &Target) -> String {
-    format!("{PREFIX}{} {} {}", target.vip, target.address, target.port)
+    let Target { vip, address, port, mac } = target;
+    let mac = mac.map_or_else(String::new, |mac| format!("-{mac}"));
+    format!("{PREFIX}{vip} {address}{mac} {port}")
 }
 
 fn target_of(key: &str) -> Option<Target> {
     let mut parts = key.strip_prefix(PREFIX)?.rsplitn(3, ' ');
     let port = parts.next()?.parse().ok()?;
-    let address = parts.next()?.parse().ok()?;
-    Some(Target { vip: parts.next()?.to_owned(), address, port })
+    let address = parts.next()?;
+    let (address, mac) = match address.split_once('-') {
+        Some((address, mac)) => (address, Some(mac.parse().ok()?)),
+        None => (address, None),
+    };
+    Some(Target { vip: parts.next()?.to_owned(), address: address.parse().ok()?, port, mac })
 }
 
 /// Milliseconds since 1970: deadlines outlive the daemon, and the machine's other clocks do not.
@@ -313,12 +319,14 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::host::addr::MacAddr;
 
     #[test]
     fn keys_of_the_store_name_the_backend() {
-        for address in ["10.0.0.1", "fd00::1"] {
-            let target =
-                Target { vip: "10.0.1.1:80/tcp".into(), address: address.parse().unwrap(), port: 8080 };
+        let mac = Some(MacAddr([2, 0, 0, 0, 0, 9]));
+        for (address, mac) in [("10.0.0.1", None), ("10.0.0.1", mac), ("fd00::1", None), ("fd00::1", mac)] {
+            let (vip, address) = ("[fd00::1:0/64]:80/tcp".to_owned(), address.parse().unwrap());
+            let target = Target { vip, address, port: 8080, mac };
             assert_eq!(target_of(&key_of(&target)), Some(target));
         }
         assert_eq!(target_of("backend 10.0.1.1/tcp 10.0.0.1"), None);

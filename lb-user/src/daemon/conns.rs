@@ -7,7 +7,7 @@ use lb_core::conn::{is_live, state_name};
 use lb_core::host::plan::{BackendPlan, Plan};
 use lb_core::table::{ConnEntry, Settings, ms_from_ticks, ticks_from_ns, ticks_since};
 
-use super::tables::ip;
+use super::records::ip;
 use crate::api::{Connection, Connections};
 use crate::conns::{Page, Place, Wanted};
 use crate::dataplane::{ConnTable, Pins};

@@ -9,6 +9,7 @@ mod orders;
 mod place;
 mod probe;
 mod record;
+pub mod records;
 mod sweeper;
 pub mod tables;
 mod view;
@@ -125,8 +126,7 @@ pub async fn start(options: Options) -> Result<Ready> {
     let config = admin.in_force();
     let listener = server::bind(&options.run_dir)?;
 
-    let table_size = config.connections.table_size;
-    let dataplane = DataPlane::load(&object, pins.clone(), table_size)
+    let dataplane = DataPlane::load(&object, pins.clone(), &config.connections)
         .inspect_err(|_| server::remove_socket(&options.run_dir))?;
     let adopted = dataplane.adopted();
     let sweeper = Sweeper::start(&pins).inspect_err(|_| {
@@ -270,8 +270,11 @@ impl Daemon {
 
     /// Tables, offloads, programs, sockets: in the order in which nothing is seen half done.
     fn set_up(&mut self, health: lb_core::host::health::Settings) -> Result<()> {
-        let found =
-            if self.dataplane.adopted() { tables::find(&self.dataplane)? } else { tables::Found::default() };
+        let found = if self.dataplane.adopted() {
+            tables::find(&self.dataplane, &self.config)?
+        } else {
+            tables::Found::default()
+        };
         let existing_ports = self.dataplane.read_ports()?;
         self.placed.assign_slots(&existing_ports)?;
         self.admin.found(found.configured.iter().cloned());
@@ -286,7 +289,6 @@ impl Daemon {
             }
         }
         self.ids = found.ids.clone();
-        self.dataplane.write_settings(&tables::settings(&self.config.connections))?;
         for (slot, record) in &records {
             self.dataplane.write_port(*slot, record)?;
         }
@@ -315,8 +317,10 @@ impl Daemon {
     fn replan(&mut self) -> Result<()> {
         let view = health_view(&self.prober);
         let plan = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan))?;
-        let onearm = self.onearm();
-        tables::apply(&mut self.dataplane, onearm, &self.placed.records(), &self.plan, &plan)?;
+        let ports = self.placed.records();
+        let around =
+            tables::Around { onearm: self.onearm(), ports: &ports, connections: &self.config.connections };
+        tables::apply(&mut self.dataplane, around, &self.plan, &plan)?;
         self.plan = plan;
         self.planned_ns = sys::clock_monotonic();
         Ok(())
@@ -432,7 +436,7 @@ impl Daemon {
             Query::Connections(wanted, reply) => {
                 let names = Arc::new(self.plan.clone());
                 let pins = self.pins.clone();
-                let settings = tables::settings(&self.config.connections);
+                let settings = tables::settings(&self.config.connections, &self.plan);
                 tokio::task::spawn_blocking(move || {
                     reply.send(conns::list(&pins, &names, &settings, &wanted)).ok();
                 });

@@ -9,8 +9,8 @@ use crate::control::{Administered, Ordered};
 use crate::dataplane::Pass;
 use crate::io::sys;
 
+use super::Daemon;
 use super::admin::target_of_plan;
-use super::{Daemon, tables};
 
 impl Daemon {
     /// Carries out an order about backends. The inner error is a refusal, and nothing has changed; the outer one is a
@@ -57,7 +57,6 @@ impl Daemon {
         let health = lb_core::host::health::Settings::new(&self.config.health, sys::clock_realtime());
         let commands =
             self.prober.configure(health, &self.config.backend_addresses(), sys::clock_monotonic());
-        self.dataplane.write_settings(&tables::settings(&self.config.connections))?;
         self.replan()?;
         self.admin.changed_ns = sys::clock_monotonic();
         Ok(commands.iter().find_map(|command| match command {

@@ -1,45 +1,22 @@
 //! From a plan to the maps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use anyhow::Result;
-use lb_core::host::config::{
-    Admin, BackendConfig, ConnectionsConfig, Mode, NoBackend, OnDown, Protocol, Selection, VipKey,
-};
-use lb_core::host::health::{Neighbour, State};
+use lb_core::host::addr::MacAddr;
+use lb_core::host::config::{Admin, BackendConfig, Config, ConnectionsConfig, Ports, Protocol, VipKey};
+use lb_core::host::health::Neighbour;
 use lb_core::host::ids::{BackendKey, Id, Ids};
-use lb_core::host::plan::{BackendPlan, Plan, Rotation, VipPlan};
-use lb_core::model::Model;
+use lb_core::host::plan::Plan;
 use lb_core::table::{
-    Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, MAX_BACKENDS, MAX_VIPS, PortRecord, SCHEMA_VERSION,
-    SelectTable, ServiceKey, ServiceRecord, ServiceVip, Settings, VipRecord, VipTarget, backend_flag,
-    backend_state, mode, port_flag, selection, ticks_from_ms, vip_flag,
+    BackendRecord, MAX_BACKENDS, PortRange, PortRecord, Settings, VipRecord, backend_state, settings_flag,
 };
 
 use crate::dataplane::DataPlane;
+use crate::io::sys;
 
-/// The settings of a configuration.
-pub fn settings(config: &ConnectionsConfig) -> Settings {
-    let seconds = |s: u32| ticks_from_ms(u64::from(s) * 1000);
-    let closing = seconds(config.closing_s);
-    Settings {
-        schema: SCHEMA_VERSION,
-        suspect_timeout: closing,
-        // By state: none, syn, established, closing, closed, udp.
-        timeouts: [
-            0,
-            seconds(config.syn_s),
-            seconds(config.established_s),
-            closing,
-            closing,
-            seconds(config.udp_s),
-            0,
-            0,
-        ],
-        ..Settings::default()
-    }
-}
+use super::records::{self, Services, ip};
 
 /// What an earlier daemon left in the maps.
 #[derive(Debug, Default)]
@@ -56,24 +33,20 @@ pub struct Found {
     backends: BTreeSet<u16>,
 }
 
-/// Reads what an earlier daemon left.
-pub fn find(dataplane: &DataPlane) -> Result<Found> {
+/// Reads what an earlier daemon left. Backends that `config` tells by their MAC are told so here.
+pub fn find(dataplane: &DataPlane, config: &Config) -> Result<Found> {
     let mut found = Found::default();
-    let mut keys: BTreeMap<u16, VipKey> = BTreeMap::new();
-    for (key, target) in dataplane.read_vip_ids()? {
-        let id = target.vip();
-        let protocol = match (key.service >> 16) as u8 {
-            6 => Protocol::Tcp,
-            17 => Protocol::Udp,
-            _ => continue,
-        };
-        let port = u16::from_be(key.service as u16);
-        keys.insert(id, VipKey { address: ip(key.address), port, protocol });
-    }
+    let keys = vip_keys(dataplane)?;
     for (&id, &key) in &keys {
         found.ids.adopt_vip(key, Id { id, generation: 0 });
         found.vips.insert(id);
     }
+    let told: BTreeSet<(VipKey, IpAddr, MacAddr)> = config
+        .vips
+        .iter()
+        .flat_map(|vip| vip.backends.iter().map(|backend| (vip.key(), backend)))
+        .filter_map(|(vip, backend)| Some((vip, backend.address, backend.mac?)))
+        .collect();
     for id in 1..u16::try_from(MAX_BACKENDS).unwrap_or(u16::MAX) {
         let record = dataplane.read_backend(id)?;
         if record.vip != 0 {
@@ -84,29 +57,75 @@ pub fn find(dataplane: &DataPlane) -> Result<Found> {
         }
         found.backends.insert(id);
         let Some(vip) = keys.get(&record.vip).copied() else { continue };
-        let address = ip(record.address);
-        let port = if record.port != 0 { u16::from_be(record.port) } else { vip.port };
-        found.ids.adopt_backend(BackendKey { vip, address, port }, Id { id, generation: record.generation });
+        let (address, mac) = (ip(record.address), MacAddr(record.mac));
+        let port = if record.port != 0 { u16::from_be(record.port) } else { vip.port() };
+        let key = BackendKey {
+            vip,
+            address,
+            port,
+            mac: Some(mac).filter(|mac| told.contains(&(vip, address, *mac))),
+        };
+        found.ids.adopt_backend(key, Id { id, generation: record.generation });
         let translate = Some(u16::from_be(record.port)).filter(|port| *port != 0);
+        let apart = key.mac.map(|mac| mac.to_string());
         found.configured.push((
             vip.to_string(),
             BackendConfig {
-                name: translate.map_or_else(|| address.to_string(), |port| format!("{address}:{port}")),
+                name: BackendConfig::default_name(address, translate, apart.as_deref()),
                 address,
+                mac: key.mac,
+                host: None,
                 port: translate,
                 weight: 0,
                 admin: Admin::Leaving,
             },
         ));
         if matches!(record.state, backend_state::UP | backend_state::DRAINING) {
-            let neighbour = Neighbour {
-                mac: lb_core::host::addr::MacAddr(record.mac),
-                interface: u32::from(record.slot),
-            };
-            found.up.insert(address, neighbour);
+            found.up.insert(address, Neighbour { mac, interface: u32::from(record.slot) });
         }
     }
     Ok(found)
+}
+
+/// The VIPs in the tables, by id.
+fn vip_keys(dataplane: &DataPlane) -> Result<BTreeMap<u16, VipKey>> {
+    let mut keys = BTreeMap::new();
+    let add_list = |keys: &mut BTreeMap<u16, VipKey>, address, prefix_len, list| -> Result<()> {
+        let list = dataplane.read_port_list(list)?;
+        for range in list.ranges.iter().take_while(|range| range.vip != 0) {
+            if let Some((ports, protocol)) = ports_of(range) {
+                keys.insert(range.vip, VipKey { address, prefix_len, ports, protocol });
+            }
+        }
+        Ok(())
+    };
+    for (key, target) in dataplane.read_vip_ids()? {
+        let Some(protocol) = protocol_of((key.service >> 16) as u8) else { continue };
+        if target.vip() != 0 {
+            let port = u16::from_be(key.service as u16);
+            keys.insert(target.vip(), VipKey::new(ip(key.address), port, protocol));
+        }
+        if target.list() != 0 {
+            add_list(&mut keys, ip(key.address), None, target.list())?;
+        }
+    }
+    for (key, list) in dataplane.read_prefixes()? {
+        let length = u8::try_from(key.length).ok();
+        add_list(&mut keys, IpAddr::from(key.address), length, list as u16)?;
+    }
+    Ok(keys)
+}
+
+fn protocol_of(number: u8) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| protocol.number() == number)
+}
+
+fn ports_of(range: &PortRange) -> Option<(Ports, Protocol)> {
+    let ports = match (range.first, range.last) {
+        (0, _) => Ports::ALL,
+        (first, last) => Ports::range(first, last)?,
+    };
+    Some((ports, protocol_of(range.protocol)?))
 }
 
 /// Clears what an earlier daemon left and `plan` has no use for.
@@ -127,42 +146,68 @@ fn clear_backend(dataplane: &mut DataPlane, id: u16) -> Result<()> {
     dataplane.write_backend(id, &BackendRecord { generation, vip, ..BackendRecord::default() })
 }
 
-/// Brings the maps from one plan to the next, in the order in which no packet meets a half-made state.
-pub fn apply(
-    dataplane: &mut DataPlane,
-    onearm: bool,
-    ports: &BTreeMap<u16, PortRecord>,
-    old: &Plan,
-    new: &Plan,
-) -> Result<()> {
+/// What the records depend on besides the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// The balancer is one-armed.
+    pub onearm: bool,
+    /// The switch ports by slot.
+    pub ports: &'a BTreeMap<u16, PortRecord>,
+    /// Timeouts and limits.
+    pub connections: &'a ConnectionsConfig,
+}
+
+/// The settings for a plan.
+pub fn settings(connections: &ConnectionsConfig, plan: &Plan) -> Settings {
+    records::settings(connections, sys::processors(), plan)
+}
+
+/// Brings the maps from one plan to the next, in the order in which no packet meets a half-made state. Writes only what
+/// differs; from the empty plan, which says nothing about what is in the maps, everything is compared with them.
+pub fn apply(dataplane: &mut DataPlane, around: Around<'_>, old: &Plan, new: &Plan) -> Result<()> {
     let diff = old.diff(new);
-    let addresses_changed = !diff.vips_set.is_empty()
-        || !diff.vips_gone.is_empty()
-        || !diff.backends_gone.is_empty()
-        || diff.backends_set.iter().any(|id| !old.backends.contains_key(id));
-    if addresses_changed {
-        let both: Vec<u64> = bitmap(old).into_iter().zip(bitmap(new)).map(|(a, b)| a | b).collect();
+    let everything = old.vips.is_empty();
+    let (before, after) = (Services::of(old), Services::of(new));
+    let (bits_before, bits_after) = (records::bitmap(old), records::bitmap(new));
+    let bits_changed = everything || bits_before != bits_after;
+    let wanted = settings(around.connections, new);
+    let had = settings(around.connections, old);
+    dataplane.write_settings(&Settings {
+        flags: wanted.flags | (had.flags & settings_flag::PREFIXES),
+        ..wanted
+    })?;
+    if bits_changed {
+        let both: Vec<u64> = bits_before.iter().zip(&bits_after).map(|(a, b)| a | b).collect();
         dataplane.write_bitmap(&both)?;
     }
     // All of them, since a port may have changed under a backend that did not.
     for (id, backend) in &new.backends {
-        let record = backend_record(backend, ports);
-        if dataplane.read_backend(*id)? != record {
-            dataplane.write_backend(*id, &record)?;
-        }
+        dataplane.write_backend(*id, &records::backend_record(backend, around.ports))?;
     }
-    dataplane.write_services(&services(new))?;
+    if everything || before.backends != after.backends {
+        dataplane.write_services(&after.backends)?;
+    }
+    if everything || before.clients != after.clients {
+        dataplane.add_clients(&after.clients)?;
+    }
     let touched: BTreeSet<u16> = diff.vips_set.iter().chain(&diff.rotations_set).copied().collect();
     for id in touched {
         let Some(vip) = new.vips.get(&id) else { continue };
         // The table before the record that admits its members, and before the services that lead to it.
         if diff.rotations_set.contains(&id) {
-            dataplane.write_selection(id, &select_table(&vip.rotation))?;
+            dataplane.write_selection(id, &records::select_table(&vip.rotation))?;
         }
-        dataplane.write_vip(id, &vip_record(vip, onearm))?;
+        dataplane.write_vip(id, &records::vip_record(vip, around.onearm))?;
     }
-    if addresses_changed {
-        dataplane.write_vip_ids(&vip_ids(new))?;
+    // A list before what leads to it; one that nothing leads to any more may still be read, and stays.
+    for (number, list) in &after.lists {
+        dataplane.write_port_list(*number, list)?;
+    }
+    if everything || before.vips != after.vips {
+        dataplane.write_vip_ids(&after.vips)?;
+    }
+    if everything || before.prefixes != after.prefixes {
+        dataplane.write_prefixes(&after.prefixes)?;
     }
     for id in &diff.vips_gone {
         dataplane.write_vip(*id, &VipRecord::default())?;
@@ -170,177 +215,11 @@ pub fn apply(
     for id in &diff.backends_gone {
         clear_backend(dataplane, *id)?;
     }
-    if addresses_changed {
-        dataplane.write_bitmap(&bitmap(new))?;
+    if everything || before.clients != after.clients {
+        dataplane.keep_clients(&after.clients)?;
     }
-    Ok(())
+    if bits_changed {
+        dataplane.write_bitmap(&bits_after)?;
+    }
+    dataplane.write_settings(&wanted)
 }
-
-/// The tables of a plan on the host, with room for so many connections: what [`apply`] makes of empty maps.
-pub fn model(
-    settings: Settings,
-    onearm: bool,
-    ports: &BTreeMap<u16, PortRecord>,
-    plan: &Plan,
-    connections: usize,
-) -> Model {
-    let mut model = Model::new(settings, connections);
-    for (key, target) in vip_ids(plan) {
-        model.serve(key, target);
-    }
-    for (id, vip) in &plan.vips {
-        model.vips.insert(*id, vip_record(vip, onearm));
-        model.selections.insert(*id, select_table(&vip.rotation));
-    }
-    for (id, backend) in &plan.backends {
-        model.put_backend(*id, backend_record(backend, ports));
-    }
-    model.services = services(plan);
-    model.ports = ports.clone();
-    model.set_bitmap(bitmap(plan));
-    model
-}
-
-/// An address for the tables.
-pub fn address(ip: IpAddr) -> Address {
-    match ip {
-        IpAddr::V4(ip) => Address::from_v4(ip.octets()),
-        IpAddr::V6(ip) => Address::from_v6(ip.octets()),
-    }
-}
-
-/// An address of the tables.
-pub fn ip(address: Address) -> IpAddr {
-    Ipv6Addr::from(address.octets()).to_canonical()
-}
-
-fn bitmap(plan: &Plan) -> Vec<u64> {
-    let mut words = vec![0u64; BITMAP_WORDS];
-    let mut mark = |first: usize, ip: IpAddr| {
-        let bit = address(ip).bitmap_bit() as usize;
-        if let Some(word) = words.get_mut(first + bit / 64) {
-            *word |= 1 << (bit % 64);
-        }
-    };
-    for vip in plan.vips.values() {
-        mark(0, vip.key.address);
-    }
-    for backend in plan.backends.values() {
-        mark(BITMAP_BITS as usize / 64, backend.key.address);
-    }
-    words
-}
-
-fn vip_ids(plan: &Plan) -> BTreeMap<ServiceKey, VipTarget> {
-    let mut ids = BTreeMap::new();
-    for (id, vip) in &plan.vips {
-        let address = address(vip.key.address);
-        let target = VipTarget::new(*id, 0);
-        ids.insert(ServiceKey::new(address, vip.key.port.to_be(), vip.key.protocol.number()), target);
-        // Any VIP of an address will do: they share the MAC.
-        ids.entry(ServiceKey::of_address(address)).or_insert(target);
-    }
-    ids
-}
-
-fn services(plan: &Plan) -> BTreeMap<ServiceKey, ServiceRecord> {
-    plan.services
-        .iter()
-        .map(|(service, vips)| {
-            let key =
-                ServiceKey::new(address(service.address), service.port.to_be(), service.protocol.number());
-            let mut record = ServiceRecord::default();
-            for (slot, vip) in record.vips.iter_mut().zip(vips) {
-                *slot = ServiceVip { vip: vip.vip, port: vip.port.to_be() };
-            }
-            (key, record)
-        })
-        .collect()
-}
-
-fn vip_record(vip: &VipPlan, onearm: bool) -> VipRecord {
-    let mut flags = 0;
-    if vip.on_down == OnDown::Repick {
-        flags |= vip_flag::REPICK;
-    }
-    if onearm {
-        flags |= vip_flag::TRANSMIT;
-    }
-    if vip.rotation.is_last_known && vip.no_backend == NoBackend::LastKnown {
-        flags |= vip_flag::LAST_KNOWN;
-    }
-    VipRecord {
-        address: address(vip.key.address),
-        mac: vip.mac.0,
-        mode: match vip.mode {
-            Mode::Nat => mode::NAT,
-            Mode::Dsr => mode::DSR,
-        },
-        selection: match vip.selection {
-            Selection::Random => selection::RANDOM,
-            Selection::RoundRobin => selection::ROUND_ROBIN,
-            Selection::Maglev => selection::MAGLEV,
-        },
-        flags,
-        ..VipRecord::default()
-    }
-}
-
-fn backend_record(backend: &BackendPlan, ports: &BTreeMap<u16, PortRecord>) -> BackendRecord {
-    let (mac, slot) = match backend.neighbour {
-        Some(neighbour) => (neighbour.mac.0, u16::try_from(neighbour.interface).unwrap_or(0)),
-        None => ([0; 6], 0),
-    };
-    let port = ports.get(&slot).copied().unwrap_or_default();
-    let mut flags = 0;
-    if backend.is_shared {
-        flags |= backend_flag::SHARED;
-    }
-    if port.flags & port_flag::REDIRECT != 0 {
-        flags |= backend_flag::REDIRECT;
-    }
-    BackendRecord {
-        address: address(backend.key.address),
-        mac,
-        state: match backend.state {
-            State::Up => backend_state::UP,
-            State::Down | State::Probing => backend_state::DOWN,
-            State::Draining => backend_state::DRAINING,
-            State::Disabled => backend_state::DISABLED,
-        },
-        flags,
-        port: backend.translate_port.map_or(0, u16::to_be),
-        slot,
-        generation: backend.id.generation,
-        vip: backend.vip,
-        ifindex: port.ifindex,
-        switch: port.switch,
-        weight: backend.weight,
-    }
-}
-
-fn select_table(rotation: &Rotation) -> Box<SelectTable> {
-    let mut table = Box::new(SelectTable::EMPTY);
-    let ring = rotation.ring();
-    for (slot, id) in table.ring.iter_mut().zip(&ring) {
-        *slot = *id;
-    }
-    for (slot, member) in table.members.iter_mut().zip(&rotation.members) {
-        *slot = member.id;
-    }
-    table.ring_len = ring.len().min(table.ring.len()) as u32;
-    table.member_count = rotation.members.len().min(table.members.len()) as u32;
-    table.maglev_len = if rotation.members.is_empty() { 0 } else { lb_core::table::MAGLEV_SLOTS as u32 };
-    if let Some(slots) = table.maglev.get_mut(..lb_core::table::MAGLEV_SLOTS)
-        && let Err(error) = rotation.maglev(slots)
-    {
-        tracing::error!("no consistent hash table: {error}");
-    }
-    table
-}
-
-/// The ids fit the tables.
-const _: () = {
-    assert!(lb_core::host::config::MAX_VIPS < MAX_VIPS);
-    assert!((lb_core::host::ids::MAX_BACKEND_ID as usize) < MAX_BACKENDS);
-};

@@ -24,6 +24,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
+use lb_core::host::config::ConnectionsConfig;
 use lb_core::table::SCHEMA_VERSION;
 
 pub use conns::ConnTable;
@@ -34,13 +35,18 @@ pub use sweep::{Pass, Sweep};
 pub use tables::Counters;
 
 /// The maps of the object, all pinned.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 22] = [
     "SETTINGS",
     "TEST_INPUTS",
     "BITMAP",
     "VIP_IDS",
+    "VIP_SLOTS",
+    "PORT_LISTS",
+    "PREFIXES",
+    "ACL",
     "VIPS",
     "SERVICES_OF",
+    "BACKEND_SLOTS",
     "BACKENDS",
     "SELECTION",
     "TICKETS",
@@ -69,7 +75,7 @@ pub struct DataPlane {
 impl DataPlane {
     /// Loads the object, on the maps that an earlier daemon left under `pins` where there are any. Nothing is
     /// attached yet.
-    pub fn load(object: &[u8], pins: Pins, table_size: u32) -> Result<Self> {
+    pub fn load(object: &[u8], pins: Pins, connections: &ConnectionsConfig) -> Result<Self> {
         if let Some(other) = pins.other_schema()? {
             bail!(
                 "{} holds the tables of another version of lb (schema {other}, this one is {SCHEMA_VERSION}): run \
@@ -88,7 +94,7 @@ impl DataPlane {
         if !adopted {
             pins.remove_maps().context("cannot remove an incomplete set of maps")?;
         }
-        let loaded = Self::load_programs(object, &pins, table_size);
+        let loaded = Self::load_programs(object, &pins, connections);
         if loaded.is_err() && !adopted {
             pins.remove_maps().ok();
             pins.remove_empty();
@@ -96,13 +102,15 @@ impl DataPlane {
         Ok(Self { ebpf: loaded?, pins, adopted, _lock: lock })
     }
 
-    fn load_programs(object: &[u8], pins: &Pins, table_size: u32) -> Result<Ebpf> {
+    fn load_programs(object: &[u8], pins: &Pins, connections: &ConnectionsConfig) -> Result<Ebpf> {
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
         let mut loader = EbpfLoader::new();
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
         }
-        loader.map_max_entries("CONNS", table_size);
+        for (name, entries) in sizes(connections) {
+            loader.map_max_entries(name, entries);
+        }
         let mut ebpf = loader.load(object).context("the kernel refuses the XDP object's maps")?;
         for role in [Role::Balance, Role::Pass] {
             let program = program(&mut ebpf, role)?;
@@ -122,6 +130,18 @@ impl DataPlane {
             "the XDP object writes no packet log: `lb run --log-packets` needs the object built with logging",
         )
     }
+}
+
+/// The maps whose size the configuration says.
+fn sizes(connections: &ConnectionsConfig) -> [(&'static str, u32); 6] {
+    [
+        ("CONNS", connections.table_size),
+        ("HALF_OPEN", connections.half_open_size),
+        ("SNAT", connections.snat_size),
+        ("AFFINITY", connections.affinity_size),
+        ("SOURCES", connections.source_size),
+        ("FRAGMENTS", connections.fragment_size),
+    ]
 }
 
 fn program(ebpf: &mut Ebpf, role: Role) -> Result<&mut Xdp> {

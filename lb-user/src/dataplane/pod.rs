@@ -2,8 +2,8 @@
 
 use aya::Pod;
 use lb_core::table::{
-    BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey,
-    ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget,
+    BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortList, PortRecord, SelectTable,
+    ServiceKey, ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget,
 };
 
 use crate::io::bpf::Plain;
@@ -31,6 +31,7 @@ pod!(
     ConnKey,
     ConnValue,
     GlobalCounter,
+    PortList,
     PortRecord,
     SelectTable,
     ServiceKey,

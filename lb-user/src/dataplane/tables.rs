@@ -1,16 +1,18 @@
 //! Reading and writing the maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use lb_core::host::slots;
 use lb_core::reason::Reason;
 use lb_core::table::{
-    BackendRecord, BackendSlot, GlobalCounter, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey,
-    ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget, port_flag,
+    AclKey, BackendRecord, BackendSlot, GlobalCounter, PortList, PortRecord, PrefixKey, SERVICE_SLOTS,
+    SelectTable, ServiceKey, ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget,
+    port_flag,
 };
 
 use super::DataPlane;
@@ -45,10 +47,10 @@ fn missing(name: &str) -> String {
 }
 
 impl DataPlane {
-    /// Writes the settings.
+    /// Writes the settings, if they differ from what is there.
     pub fn write_settings(&mut self, settings: &Settings) -> Result<()> {
-        let mut map = map!(self, mut Array<Raw<Settings>>, "SETTINGS");
-        map.set(0, Raw(*settings), 0).context("cannot write the settings")
+        set(map!(self, mut Array<Raw<Settings>>, "SETTINGS"), 0u32, settings)
+            .context("cannot write the settings")
     }
 
     /// Writes the words of the "is it ours?" bitmaps that differ from what is there.
@@ -62,10 +64,10 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Writes a VIP's record.
+    /// Writes a VIP's record, if it differs from what is there.
     pub fn write_vip(&mut self, id: u16, record: &VipRecord) -> Result<()> {
-        let mut map = map!(self, mut Array<Raw<VipRecord>>, "VIPS");
-        map.set(u32::from(id), Raw(*record), 0).with_context(|| format!("cannot write VIP {id}"))
+        set(map!(self, mut Array<Raw<VipRecord>>, "VIPS"), id, record)
+            .with_context(|| format!("cannot write VIP {id}"))
     }
 
     /// A VIP's record.
@@ -99,16 +101,60 @@ impl DataPlane {
         sync_slots(map, &slots).context("cannot write BACKEND_SLOTS")
     }
 
-    /// Writes a backend's record.
+    /// Writes a backend's record, if it differs from what is there.
     pub fn write_backend(&mut self, id: u16, record: &BackendRecord) -> Result<()> {
-        let mut map = map!(self, mut Array<Raw<BackendRecord>>, "BACKENDS");
-        map.set(u32::from(id), Raw(*record), 0).with_context(|| format!("cannot write backend {id}"))
+        set(map!(self, mut Array<Raw<BackendRecord>>, "BACKENDS"), id, record)
+            .with_context(|| format!("cannot write backend {id}"))
     }
 
     /// A backend's record.
     pub fn read_backend(&self, id: u16) -> Result<BackendRecord> {
         let map: Array<_, Raw<BackendRecord>> = map!(self, Array, "BACKENDS");
         Ok(map.get(&u32::from(id), 0)?.0)
+    }
+
+    /// Writes a list of port ranges, if it differs from what is there.
+    pub fn write_port_list(&mut self, number: u16, list: &PortList) -> Result<()> {
+        set(map!(self, mut Array<Raw<PortList>>, "PORT_LISTS"), number, list)
+            .with_context(|| format!("cannot write list {number} of port ranges"))
+    }
+
+    /// A list of port ranges.
+    pub fn read_port_list(&self, number: u16) -> Result<PortList> {
+        let map: Array<_, Raw<PortList>> = map!(self, Array, "PORT_LISTS");
+        Ok(map.get(&u32::from(number), 0)?.0)
+    }
+
+    /// Makes the VIP prefixes exactly these, each with the number of its list.
+    pub fn write_prefixes(&mut self, wanted: &BTreeMap<PrefixKey, u32>) -> Result<()> {
+        let mut map = map!(self, mut LpmTrie<[u8; 16], u32>, "PREFIXES");
+        let wanted: Vec<_> =
+            wanted.iter().map(|(key, list)| (Key::new(key.length, key.address), *list)).collect();
+        add_prefixes(&mut map, &wanted).context("cannot write the VIP prefixes")?;
+        keep_prefixes(&mut map, &wanted).context("cannot remove VIP prefixes")
+    }
+
+    /// The VIP prefixes, each with the number of its list.
+    pub fn read_prefixes(&self) -> Result<BTreeMap<PrefixKey, u32>> {
+        let map: LpmTrie<_, [u8; 16], u32> = map!(self, LpmTrie, "PREFIXES");
+        map.iter()
+            .map(|entry| {
+                let (key, list) = entry?;
+                Ok((PrefixKey { length: key.prefix_len(), address: key.data() }, list))
+            })
+            .collect()
+    }
+
+    /// Adds these entries to the lists of clients, and changes those that differ.
+    pub fn add_clients(&mut self, wanted: &BTreeMap<AclKey, u32>) -> Result<()> {
+        let mut map = map!(self, mut LpmTrie<[u8; 20], u32>, "ACL");
+        add_prefixes(&mut map, &client_keys(wanted)).context("cannot write the lists of clients")
+    }
+
+    /// Removes all entries but these from the lists of clients.
+    pub fn keep_clients(&mut self, wanted: &BTreeMap<AclKey, u32>) -> Result<()> {
+        let mut map = map!(self, mut LpmTrie<[u8; 20], u32>, "ACL");
+        keep_prefixes(&mut map, &client_keys(wanted)).context("cannot remove from the lists of clients")
     }
 
     /// Swaps a VIP's selection table: a packet sees the old one or the new one, whole.
@@ -227,6 +273,61 @@ fn sum_traffic(map: &PerCpuArray<&MapData, Raw<TrafficCounter>>, id: u16) -> Res
         sum.last_alive = sum.last_alive.max(cpu.last_alive);
     }
     Ok(sum)
+}
+
+/// Writes a slot of an array, if it differs from what is there.
+fn set<T: Copy + PartialEq>(
+    mut map: Array<&mut MapData, Raw<T>>,
+    index: impl Into<u32>,
+    value: &T,
+) -> Result<(), MapError>
+where
+    Raw<T>: Pod,
+{
+    let index = index.into();
+    if map.get(&index, 0)?.0 == *value { Ok(()) } else { map.set(index, Raw(*value), 0) }
+}
+
+/// The keys of the lists of clients as the kernel's longest prefix match has them: VIP and address in one.
+fn client_keys(wanted: &BTreeMap<AclKey, u32>) -> Vec<(Key<[u8; 20]>, u32)> {
+    let key = |key: &AclKey| {
+        let mut data = [0; 20];
+        data[..4].copy_from_slice(&key.vip);
+        data[4..].copy_from_slice(&key.address);
+        Key::new(key.length, data)
+    };
+    wanted.iter().map(|(acl, verdict)| (key(acl), *verdict)).collect()
+}
+
+/// Inserts what is not there and changes what differs. A look-up would find the longest prefix, not the entry: the
+/// entries are listed.
+fn add_prefixes<K: Pod + Ord>(
+    map: &mut LpmTrie<&mut MapData, K, u32>,
+    wanted: &[(Key<K>, u32)],
+) -> Result<(), MapError> {
+    let there = entries(map)?;
+    for (key, value) in wanted {
+        if there.get(&(key.prefix_len(), key.data())) != Some(value) {
+            map.insert(key, *value, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is not wanted.
+fn keep_prefixes<K: Pod + Ord>(
+    map: &mut LpmTrie<&mut MapData, K, u32>,
+    wanted: &[(Key<K>, u32)],
+) -> Result<(), MapError> {
+    let wanted: BTreeSet<(u32, K)> = wanted.iter().map(|(key, _)| (key.prefix_len(), key.data())).collect();
+    for (length, data) in entries(map)?.into_keys().filter(|key| !wanted.contains(key)) {
+        map.remove(&Key::new(length, data))?;
+    }
+    Ok(())
+}
+
+fn entries<K: Pod + Ord>(map: &LpmTrie<&mut MapData, K, u32>) -> Result<BTreeMap<(u32, K), u32>, MapError> {
+    map.iter().map(|entry| entry.map(|(key, value)| ((key.prefix_len(), key.data()), value))).collect()
 }
 
 /// Makes a hash map hold exactly `wanted`: new and changed entries first, then those that went.

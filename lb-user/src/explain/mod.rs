@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::api;
 use crate::cli::ExplainArgs;
 use crate::client;
-use crate::daemon::tables;
+use crate::daemon::{records, tables};
 use crate::dataplane::{self, Pins};
 use crate::failure::Failure;
 use crate::io::facts::{self, Facts};
@@ -117,7 +117,7 @@ pub async fn run(run_dir: &Path, pin_dir: &Path, arguments: &ExplainArgs) -> Res
         Some((client, _)) => vec![client.ip()],
         None => frames.iter().flat_map(|bytes| addresses_in(bytes)).collect(),
     };
-    let addresses: std::collections::BTreeSet<_> = addresses.into_iter().map(tables::address).collect();
+    let addresses: std::collections::BTreeSet<_> = addresses.into_iter().map(records::address).collect();
     let live = dataplane::read_model(&Pins::new(pin_dir), |key| addresses.contains(&key.client))?;
     let mut notes = Vec::new();
     let (model, names, tables) = match &arguments.with {
@@ -172,12 +172,15 @@ fn other_tables(
     let mut health = HealthView::new();
     for vip in &status.vips {
         let protocol = if vip.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
-        let key = VipKey { address: vip.address, port: vip.port.unwrap_or(0), protocol };
+        let ports =
+            vip.ports.parse().map_err(|_| Failure::wrong(format!("the daemon says ports {}", vip.ports)))?;
+        let key = VipKey { address: vip.address, prefix_len: vip.prefix_len, ports, protocol };
         ids.adopt_vip(key, Id { id: vip.id, generation: 0 });
         for backend in &vip.backends {
             let port = backend.port.or(vip.port).unwrap_or(0);
             let generation = live.backends.get(&backend.id).map_or(0, |record| record.generation);
-            let owner = BackendKey { vip: key, address: backend.address, port };
+            let mac = backend.mac.as_ref().filter(|_| backend.told_by_mac).and_then(|mac| mac.parse().ok());
+            let owner = BackendKey { vip: key, address: backend.address, port, mac };
             ids.adopt_backend(owner, Id { id: backend.id, generation });
             health.insert(backend.address, seen(backend, status, &live.ports));
         }
@@ -191,9 +194,9 @@ fn other_tables(
     let plan = Plan::from_config(&config, &mut ids, &health, None)
         .map_err(|error| Failure::wrong(format!("{}: {error}", file.display())))?;
     let onearm = config.placement.kind == PlacementKind::OneArm;
-    let settings = tables::settings(&config.connections);
+    let settings = tables::settings(&config.connections, &plan);
     let connections = live.connections();
-    let model = tables::model(settings, onearm, &live.ports, &plan, connections.len() + CONNECTIONS);
+    let model = records::model(settings, onearm, &live.ports, &plan, connections.len() + CONNECTIONS);
     for (key, value) in connections {
         lb_core::Tables::conn_insert(&model, &key, &value);
     }

@@ -11,7 +11,7 @@ use lb_core::table::{
 
 use super::Candidate;
 use super::names::Names;
-use crate::daemon::tables::ip;
+use crate::daemon::records::ip;
 
 /// What the core asked, in words.
 #[derive(Clone, Debug, Default, PartialEq)]

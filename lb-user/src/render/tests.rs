@@ -19,6 +19,7 @@ pub(crate) fn a_status() -> Status {
         since_ms: 61_000,
         downs: 0,
         mac: None,
+        told_by_mac: false,
         interface: Some("s1-eth1".into()),
         connections: Some(40 + u64::from(id)),
     };
@@ -45,7 +46,9 @@ pub(crate) fn a_status() -> Status {
             id: 1,
             name: "web".into(),
             address: [10, 0, 1, 1].into(),
+            prefix_len: None,
             port: None,
+            ports: "all".into(),
             protocol: "tcp".into(),
             mac: "0a:00:0a:00:01:01".into(),
             mode: "nat".into(),

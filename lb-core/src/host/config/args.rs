@@ -2,11 +2,12 @@
 
 use super::check::{self, BackendPlace, Places, VipPlace};
 use super::error::{ConfigError, Origin, Problems};
-use super::parse::{PLACEMENTS, PRESETS, PROTOCOLS, SELECTIONS};
+use super::parse::{MODES, PLACEMENTS, PRESETS, PROTOCOLS, SELECTIONS};
 use super::read::pick;
+use super::vip::{LENT, default_mode};
 use super::{
     Admin, BackendConfig, Config, ConnectionsConfig, HealthConfig, HealthPreset, Mode, NoBackend, OnDown,
-    Placement, PlacementKind, Protocol, Selection, VipConfig, VipKey,
+    OverCap, Placement, PlacementKind, Ports, Protocol, Selection, SnatConfig, VipConfig, VipKey,
 };
 use crate::host::addr::{self, MacAddr};
 
@@ -21,8 +22,10 @@ pub struct Arguments<'a> {
     pub port: Option<&'a str>,
     /// `--protocol`: `tcp` or `udp`.
     pub protocol: Option<&'a str>,
-    /// `--selection`: `random`, `round-robin` or `maglev`.
+    /// `--selection`: `random`, `round-robin`, `source-hash`, `flow-hash`, `maglev` or `least-connections`.
     pub selection: Option<&'a str>,
+    /// `--mode`: `nat`, `fullnat`, `dsr`; what `ipip` needs is only in a file.
+    pub mode: Option<&'a str>,
     /// `--placement`: `inline` or `onearm`.
     pub placement: Option<&'a str>,
     /// `--host`: the host that balances, with `onearm`.
@@ -52,10 +55,13 @@ pub(super) fn config(arguments: &Arguments<'_>) -> Result<Config, ConfigError> {
     let selection = choose("--selection", arguments.selection, SELECTIONS, Selection::default())?;
     let kind = choose("--placement", arguments.placement, PLACEMENTS, PlacementKind::default())?;
     let preset = choose("--health", arguments.health, PRESETS, HealthPreset::default())?;
-    let mode = match kind {
-        PlacementKind::Inline => Mode::Nat,
-        PlacementKind::OneArm => Mode::Dsr,
-    };
+    let mode = choose("--mode", arguments.mode, MODES, default_mode(kind))?;
+    if mode == Mode::IpIp {
+        return Err(refuse(
+            "--mode ipip needs tunnel_source, which only a file has; write one, see --config",
+        ));
+    }
+    let ports = Ports::one(port.unwrap_or(0));
     // The order of the arguments stands in for the order of a file.
     let places = Places {
         placement: 3,
@@ -63,7 +69,7 @@ pub(super) fn config(arguments: &Arguments<'_>) -> Result<Config, ConfigError> {
         vips: vec![VipPlace {
             backends: backends
                 .iter()
-                .map(|_| BackendPlace { head: 1, name: 1, address: 1, port: 1 })
+                .map(|_| BackendPlace { head: 1, name: 1, address: 1, port: 1, apart: 1 })
                 .collect(),
             ..VipPlace::default()
         }],
@@ -77,13 +83,22 @@ pub(super) fn config(arguments: &Arguments<'_>) -> Result<Config, ConfigError> {
         health: HealthConfig::preset(preset),
         connections: ConnectionsConfig::default(),
         vips: vec![VipConfig {
-            name: VipKey { address, port: port.unwrap_or(0), protocol }.to_string(),
+            name: VipKey::new(address, port.unwrap_or(0), protocol).to_string(),
             address,
-            port,
+            prefix_len: None,
+            ports,
             protocol,
             selection,
             mode,
             mac: MacAddr::of_vip(address),
+            affinity_s: 0,
+            snat: (mode == Mode::FullNat).then_some(SnatConfig { address, ports: LENT }),
+            tunnel: None,
+            echo: true,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            max_new_per_source_s: 0,
+            over_cap: OverCap::default(),
             on_down: OnDown::default(),
             no_backend: NoBackend::default(),
             backends,
@@ -105,18 +120,18 @@ fn choose<T: Copy>(
     })
 }
 
-/// `10.0.0.1` or `10.0.0.1:8080`.
+/// `10.0.0.1`, `10.0.0.1:8080`, `2001:db8::1` or `[2001:db8::1]:8080`.
 pub(in crate::host) fn server(text: &str) -> Result<BackendConfig, addr::AddrError> {
-    let (address, port) = match text.split_once(':') {
-        Some((address, port)) if !port.contains(':') => (address, Some(addr::parse_port(port)?)),
+    let (address, port) = match (text.strip_prefix('['), text.split_once(':')) {
+        (Some(rest), _) => match rest.split_once(']') {
+            Some((address, "")) => (address, None),
+            Some((address, port)) => (address, Some(addr::parse_port(port.trim_start_matches(':'))?)),
+            None => (text, None),
+        },
+        (None, Some((address, port))) if !port.contains(':') => (address, Some(addr::parse_port(port)?)),
         _ => (text, None),
     };
     let address = addr::parse_host(address, "backend")?;
-    Ok(BackendConfig {
-        name: BackendConfig::default_name(address, port),
-        address,
-        port,
-        weight: 1,
-        admin: Admin::Enabled,
-    })
+    let name = BackendConfig::default_name(address, port, None);
+    Ok(BackendConfig { name, address, mac: None, host: None, port, weight: 1, admin: Admin::Enabled })
 }

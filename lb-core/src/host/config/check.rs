@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Problems;
 use super::{
-    BackendConfig, Config, MAX_BACKENDS, MAX_BACKENDS_PER_VIP, MAX_NAME_BYTES, MAX_VIPS,
-    MAX_VIPS_PER_SERVICE, Mode, Placement, PlacementKind, VipConfig,
+    Config, MAX_BACKENDS, MAX_BACKENDS_PER_VIP, MAX_NAME_BYTES, MAX_PREFIXES, MAX_RANGES, MAX_VIPS,
+    MAX_VIPS_PER_SERVICE, Mode, NoBackend, OnDown, OverCap, Placement, PlacementKind, Protocol, Selection,
+    VipConfig, VipKey, rules, snat,
 };
-use crate::host::addr::MacAddr;
+use crate::host::addr::{MacAddr, Prefix};
 
 /// Byte offsets of a configuration's values, in the same order as the values.
 #[derive(Debug, Default)]
@@ -27,9 +28,19 @@ pub(super) struct VipPlace {
     pub head: usize,
     pub name: usize,
     pub address: usize,
+    pub port: usize,
     pub mode: usize,
-    /// Only if the VIP names a MAC.
+    /// These only if the VIP names them.
     pub mac: Option<usize>,
+    pub snat: Option<usize>,
+    pub snat_ports: Option<usize>,
+    pub tunnel_source: Option<usize>,
+    pub tunnel_mtu: Option<usize>,
+    pub echo: Option<usize>,
+    /// Each prefix.
+    pub allow: Vec<usize>,
+    pub deny: Vec<usize>,
+    pub over_cap: usize,
     pub backends: Vec<BackendPlace>,
 }
 
@@ -40,14 +51,45 @@ pub(super) struct BackendPlace {
     pub name: usize,
     pub address: usize,
     pub port: usize,
+    /// Its MAC or host.
+    pub apart: usize,
 }
 
-/// Notes every broken rule, and gives all VIPs of an address the MAC that one of them names.
+/// The addresses of all VIPs.
+pub(super) struct VipAddresses {
+    single: BTreeSet<IpAddr>,
+    prefixes: BTreeSet<Prefix>,
+}
+
+impl VipAddresses {
+    fn of(vips: &[VipConfig]) -> Self {
+        let (several, single): (Vec<_>, Vec<_>) = vips.iter().partition(|vip| vip.prefix_len.is_some());
+        Self {
+            single: single.iter().map(|vip| vip.address).collect(),
+            prefixes: several.iter().filter_map(|vip| vip.key().prefix()).collect(),
+        }
+    }
+
+    /// Whether it is a VIP's own address.
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        self.single.contains(&address)
+    }
+
+    /// The VIP prefix that it is in.
+    pub(super) fn prefix_of(&self, address: IpAddr) -> Option<Prefix> {
+        self.prefixes.iter().copied().find(|prefix| prefix.contains(address))
+    }
+}
+
+/// Notes every broken rule, and completes what follows from several VIPs: the MAC and the echo of an address, the ports
+/// that full NAT lends.
 pub(super) fn config(config: &mut Config, places: &Places, problems: &mut Problems) {
     placement(&config.placement, places, problems);
     limits(config, places, problems);
     macs(&mut config.vips, places, problems);
-    let addresses: BTreeSet<IpAddr> = config.vips.iter().map(|vip| vip.address).collect();
+    echoes(&mut config.vips, places, problems);
+    snat::config(&mut config.vips, places, problems);
+    let addresses = VipAddresses::of(&config.vips);
     let (mut keys, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (vip, place) in config.vips.iter().zip(&places.vips) {
         let key = vip.key();
@@ -59,10 +101,54 @@ pub(super) fn config(config: &mut Config, places: &Places, problems: &mut Proble
         } else if !names.insert(vip.name.as_str()) {
             problems.add(place.name, format!("two VIPs have the name {:?}; rename one", vip.name));
         }
-        mode(config.placement.kind, vip, place, problems);
-        backends(vip, place, &addresses, problems);
+        rules::vip(vip, place, &addresses, problems);
     }
     services(&config.vips, places, problems);
+    ranges(&config.vips, places, problems);
+    apart(&config.vips, places, problems);
+    not_yet(config, places, problems);
+}
+
+/// What the data plane cannot do yet.
+fn not_yet(config: &Config, places: &Places, problems: &mut Problems) {
+    if cfg!(test) {
+        return;
+    }
+    let mut refuse = |offset: usize, what: String| {
+        problems.add(offset, format!("{what} is not available yet"));
+    };
+    for (vip, place) in config.vips.iter().zip(&places.vips) {
+        if vip.address.is_ipv6() {
+            refuse(place.address, format!("VIP {}: an IPv6 address", vip.address));
+        }
+        let usual = if config.placement.kind == PlacementKind::Inline { Mode::Nat } else { Mode::Dsr };
+        if vip.mode != usual {
+            refuse(place.mode, format!("mode {:?} with this placement", vip.mode.word()));
+        }
+        let selection = matches!(
+            vip.selection,
+            Selection::SourceHash | Selection::FlowHash | Selection::LeastConnections
+        );
+        let more = [
+            (selection, "this selection"),
+            (vip.ports.is_range(), "a range of ports"),
+            (vip.affinity_s != 0, "affinity_s"),
+            (!vip.echo, "echo"),
+            (!vip.allow.is_empty() || !vip.deny.is_empty(), "a list of clients"),
+            (vip.max_new_per_source_s != 0, "max_new_per_source_s"),
+            (vip.over_cap == OverCap::Stateless, "over_cap = \"stateless\""),
+            (vip.on_down == OnDown::Reset, "on_down = \"reset\""),
+            (vip.no_backend == NoBackend::Reject, "no_backend = \"reject\""),
+        ];
+        for (backend, place) in vip.backends.iter().zip(&place.backends) {
+            if backend.is_told_apart() {
+                refuse(place.apart, "a backend that its mac or host tells from others".to_owned());
+            }
+        }
+        for (_, what) in more.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+            refuse(place.head, what.to_owned());
+        }
+    }
 }
 
 fn placement(placement: &Placement, places: &Places, problems: &mut Problems) {
@@ -104,6 +190,13 @@ fn placement(placement: &Placement, places: &Places, problems: &mut Problems) {
 fn limits(config: &Config, places: &Places, problems: &mut Problems) {
     if let Some(place) = places.vips.get(MAX_VIPS) {
         problems.add(place.head, format!("more than {MAX_VIPS} VIPs; this is one too many"));
+    }
+    let prefixes = places.vips.iter().flat_map(|place| place.allow.iter().chain(&place.deny));
+    if let Some(offset) = prefixes.skip(MAX_PREFIXES).min() {
+        problems.add(
+            *offset,
+            format!("more than {MAX_PREFIXES} prefixes in allow and deny of all VIPs together; this is one too many"),
+        );
     }
     let mut total = 0;
     for (vip, place) in config.vips.iter().zip(&places.vips) {
@@ -158,51 +251,25 @@ fn macs(vips: &mut [VipConfig], places: &Places, problems: &mut Problems) {
     }
 }
 
-fn mode(placement: PlacementKind, vip: &VipConfig, place: &VipPlace, problems: &mut Problems) {
-    match (placement, vip.mode) {
-        (PlacementKind::Inline, Mode::Dsr) => {
-            problems.add(place.mode, "mode \"dsr\" is not available with placement inline yet; use mode \"nat\", or placement onearm");
+/// One answer for an address: the one that is named, the same wherever it is named.
+fn echoes(vips: &mut [VipConfig], places: &Places, problems: &mut Problems) {
+    let mut named: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    for (vip, place) in vips.iter().zip(&places.vips) {
+        let Some(offset) = place.echo else { continue };
+        if *named.entry(vip.address).or_insert(vip.echo) != vip.echo {
+            let address = vip.address;
+            problems.add(
+                offset,
+                format!(
+                    "VIP address {address} has echo = {} above and {} here; name one of them",
+                    !vip.echo, vip.echo
+                ),
+            );
         }
-        (PlacementKind::OneArm, Mode::Nat) => {
-            problems.add(place.mode, "mode \"nat\" is not available with placement onearm yet; use mode \"dsr\", or placement inline");
-        }
-        (PlacementKind::Inline, Mode::Nat) | (PlacementKind::OneArm, Mode::Dsr) => {}
     }
-}
-
-fn backends(vip: &VipConfig, place: &VipPlace, vips: &BTreeSet<IpAddr>, problems: &mut Problems) {
-    let (mut services, mut names) = (BTreeSet::new(), BTreeSet::new());
-    let key = vip.key();
-    for (backend, place) in vip.backends.iter().zip(&place.backends) {
-        let BackendConfig { name, address, port, .. } = backend;
-        if vips.contains(address) {
-            problems.add(
-                place.address,
-                format!("backend {address} is also a VIP; give the VIP an address that no host has"),
-            );
-        }
-        if let Some(port) = port {
-            if vip.port.is_none() {
-                problems.add(
-                    place.port,
-                    format!("backend {address} translates to port {port}, but VIP {key} is for every port; give the VIP a port, or remove this one"),
-                );
-            } else if vip.mode == Mode::Dsr && vip.port != Some(*port) {
-                problems.add(
-                    place.port,
-                    format!("backend {address} translates to port {port}, which mode \"dsr\" cannot; remove the port"),
-                );
-            }
-        }
-        if !services.insert((*address, vip.service_port(backend))) {
-            problems.add(
-                place.address,
-                format!("backend {address} is twice in VIP {key}; remove one and set its weight"),
-            );
-        } else if let Err(message) = name_is_good(name, "backend") {
-            problems.add(place.name, message);
-        } else if !names.insert(name.as_str()) {
-            problems.add(place.name, format!("two backends of VIP {key} have the name {name:?}; rename one"));
+    for vip in vips {
+        if let Some(echo) = named.get(&vip.address) {
+            vip.echo = *echo;
         }
     }
 }
@@ -211,7 +278,7 @@ fn backends(vip: &VipConfig, place: &VipPlace, vips: &BTreeSet<IpAddr>, problems
 fn services(vips: &[VipConfig], places: &Places, problems: &mut Problems) {
     // Address and protocol -> port, 0 for every port -> where each claim stands.
     let mut claims: BTreeMap<_, BTreeMap<u16, Vec<usize>>> = BTreeMap::new();
-    for (vip, place) in vips.iter().zip(&places.vips) {
+    for (vip, place) in vips.iter().zip(&places.vips).filter(|(vip, _)| !vip.mode.keeps_destination()) {
         for (backend, place) in vip.backends.iter().zip(&place.backends) {
             let ports = claims.entry((backend.address, vip.protocol)).or_default();
             ports.entry(vip.service_port(backend)).or_default().push(place.address);
@@ -236,12 +303,70 @@ fn services(vips: &[VipConfig], places: &Places, problems: &mut Problems) {
     }
 }
 
+/// The ranges of ports at one address, and the VIPs of one prefix, are one short list each.
+fn ranges(vips: &[VipConfig], places: &Places, problems: &mut Problems) {
+    let mut lists: BTreeMap<(IpAddr, Option<u8>, Option<Protocol>), Vec<VipKey>> = BTreeMap::new();
+    for (vip, place) in vips.iter().zip(&places.vips) {
+        let key = vip.key();
+        // A prefix has one list for both protocols, and its VIPs of one port and of all ports are in it too.
+        let list = match (key.prefix(), key.ports.is_range()) {
+            (Some(_), _) => lists.entry((key.address, key.prefix_len, None)).or_default(),
+            (None, true) => lists.entry((key.address, None, Some(key.protocol))).or_default(),
+            (None, false) => continue,
+        };
+        let clash = |other: &&VipKey| {
+            other.protocol == key.protocol
+                && other.ports != key.ports
+                && (other.ports.is_range() && key.ports.is_range())
+                && other.ports.overlaps(key.ports)
+        };
+        if let Some(other) = list.iter().find(clash) {
+            problems.add(
+                place.port,
+                format!(
+                    "ports {} of VIP {} overlap ports {} of VIP {other}; divide them",
+                    key.ports, key, other.ports
+                ),
+            );
+        }
+        list.push(key);
+        if list.len() == MAX_RANGES + 1 {
+            let what = match key.prefix() {
+                Some(prefix) => format!("VIPs of the prefix {prefix}"),
+                None => format!("VIPs with a range of ports at {} ({})", key.address, key.protocol),
+            };
+            problems.add(place.head, format!("more than {MAX_RANGES} {what}; this is one too many"));
+        }
+    }
+}
+
+/// An address whose backends are told apart in one place is told apart in all, or nobody knows who answered.
+fn apart(vips: &[VipConfig], places: &Places, problems: &mut Problems) {
+    let all = || {
+        let vips = vips.iter().zip(&places.vips);
+        vips.flat_map(|(vip, place)| vip.backends.iter().zip(&place.backends))
+    };
+    let told: BTreeSet<IpAddr> =
+        all().filter(|(backend, _)| backend.is_told_apart()).map(|(backend, _)| backend.address).collect();
+    for (backend, place) in all() {
+        if told.contains(&backend.address) && !backend.is_told_apart() {
+            problems.add(
+                place.address,
+                format!(
+                    "several backends have the address {}; name the mac or the host of this one too",
+                    backend.address
+                ),
+            );
+        }
+    }
+}
+
 /// Names stand in commands, logs and paths of the API, so they are plain.
-fn name_is_good(name: &str, what: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/".contains(c);
+pub(super) fn name_is_good(name: &str, what: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/[]".contains(c);
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(plain) {
         return Err(format!(
-            "{what} name {name:?} is not usable; write 1 to {MAX_NAME_BYTES} letters, digits, or any of . _ - : /"
+            "{what} name {name:?} is not usable; write 1 to {MAX_NAME_BYTES} letters, digits, or any of . _ - : / [ ]"
         ));
     }
     Ok(())

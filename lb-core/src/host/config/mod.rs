@@ -7,9 +7,15 @@
 mod args;
 mod check;
 mod error;
+mod options;
 mod parse;
 mod read;
 mod recheck;
+mod rules;
+mod snat;
+#[cfg(test)]
+mod tests;
+mod vip;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -18,7 +24,8 @@ use serde::Serialize;
 pub use self::args::Arguments;
 pub(super) use self::args::server;
 pub use self::error::{ConfigError, Origin};
-use super::addr::MacAddr;
+pub use self::options::{OverCap, Ports, SnatConfig, TunnelConfig};
+use super::addr::{MacAddr, Prefix};
 use crate::table;
 
 /// The most VIPs of a configuration, 256.
@@ -32,6 +39,10 @@ pub const MAX_BACKENDS: usize = table::MAX_BACKENDS / 2;
 pub const MAX_VIPS_PER_SERVICE: usize = table::SERVICE_VIPS;
 /// The heaviest backend.
 pub const MAX_WEIGHT: u16 = 256;
+/// The most prefixes in the lists of clients of all VIPs together.
+pub const MAX_PREFIXES: usize = 8192;
+/// The most VIPs with a range of ports at one address and protocol, and the most VIPs of one address prefix.
+pub const MAX_RANGES: usize = table::LIST_RANGES;
 /// The longest name of a VIP or backend, in bytes.
 pub const MAX_NAME_BYTES: usize = 63;
 
@@ -78,14 +89,13 @@ impl Config {
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
         if self.placement != new.placement {
             Some("[placement]")
-        } else if self.connections.table_size != new.connections.table_size {
-            Some("table_size in [connections]")
         } else {
-            None
+            let (old, new) = (self.connections.sizes(), new.connections.sizes());
+            old.into_iter().zip(new).find(|(old, new)| old != new).map(|((key, _), _)| key)
         }
     }
 
-    /// Every backend address, ascending, once: what the prober has to watch.
+    /// Every backend address, ascending, once.
     #[must_use]
     pub fn backend_addresses(&self) -> Vec<IpAddr> {
         let mut all: Vec<IpAddr> = self.vips.iter().flat_map(|v| &v.backends).map(|b| b.address).collect();
@@ -180,11 +190,24 @@ impl Default for HealthConfig {
     }
 }
 
-/// The connection table: its size, when an idle entry ends, and how fast entries may be made.
+/// The tables of connections: their sizes, when an idle entry ends, and how fast entries may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ConnectionsConfig {
-    /// Entries; a power of two. Twice the expected number of connections keeps look-ups fast.
+    /// Entries of the connection table; a power of two. Twice the expected number of connections keeps look-ups fast.
     pub table_size: u32,
+    /// Entries for TCP connections that are not established yet; a power of two.
+    pub half_open_size: u32,
+    /// Ports that full NAT has lent at a time; a power of two.
+    pub snat_size: u32,
+    /// Clients whose backend is remembered; a power of two.
+    pub affinity_size: u32,
+    /// Clients whose new connections are counted; a power of two.
+    pub source_size: u32,
+    /// Fragmented packets under way; a power of two.
+    pub fragment_size: u32,
+    /// New connections a second, divided evenly among the processors; 0 is any number, and `None` 125,000 for each
+    /// processor.
+    pub max_new_per_s: Option<u32>,
     /// Seconds until an idle half-open TCP entry ends. 60: Linux repeats a SYN after at most 32 s.
     pub syn_s: u32,
     /// Seconds until an idle established TCP entry ends. 7440: RFC 5382, REQ-5, asks for 2 h 4 min at least, so that
@@ -194,23 +217,63 @@ pub struct ConnectionsConfig {
     pub closing_s: u32,
     /// Seconds until an idle UDP entry ends. 300: recommended by RFC 4787, REQ-5, and what POX remembers.
     pub udp_s: u32,
+    /// Seconds until an idle entry ends that a packet in the middle of a flow made: nobody has shown that the connection
+    /// is there.
+    pub unverified_s: u32,
+    /// Seconds in which the later parts of a fragmented packet follow the first. 30: what Linux waits for them.
+    pub fragment_s: u32,
+}
+
+/// New connections a second of one processor unless told otherwise.
+pub const MAX_NEW_PER_S_AND_PROCESSOR: u32 = 125_000;
+
+impl ConnectionsConfig {
+    /// Every size that a running balancer cannot change, by its key.
+    #[must_use]
+    pub const fn sizes(&self) -> [(&'static str, u32); 6] {
+        [
+            ("table_size in [connections]", self.table_size),
+            ("half_open_size in [connections]", self.half_open_size),
+            ("snat_size in [connections]", self.snat_size),
+            ("affinity_size in [connections]", self.affinity_size),
+            ("source_size in [connections]", self.source_size),
+            ("fragment_size in [connections]", self.fragment_size),
+        ]
+    }
 }
 
 impl Default for ConnectionsConfig {
     fn default() -> Self {
-        Self { table_size: 65_536, syn_s: 60, established_s: 7_440, closing_s: 240, udp_s: 300 }
+        Self {
+            table_size: 65_536,
+            half_open_size: 16_384,
+            snat_size: 65_536,
+            affinity_size: 16_384,
+            source_size: 16_384,
+            fragment_size: 4_096,
+            max_new_per_s: None,
+            syn_s: 60,
+            established_s: 7_440,
+            closing_s: 240,
+            udp_s: 300,
+            unverified_s: 60,
+            fragment_s: 30,
+        }
     }
 }
 
-/// One VIP: an address, a protocol and a port or all of them, and who serves it.
+/// One VIP: an address or a prefix, a protocol, one port or several, and who serves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VipConfig {
     /// Unique among VIPs.
     pub name: String,
-    /// The address that clients use.
+    /// The address that clients use; of a prefix the first.
     pub address: IpAddr,
-    /// The port; `None` is every port of the protocol. Of two VIPs that match, the one with the port wins.
-    pub port: Option<u16>,
+    /// The length of the prefix whose addresses all are this VIP; `None` is one address. Only IPv6, and only where
+    /// backends keep the packets' addresses.
+    pub prefix_len: Option<u8>,
+    /// The ports. Of two VIPs that match, one port goes before a range, and a range before every port.
+    pub ports: Ports,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// How a new flow finds its backend.
@@ -219,6 +282,22 @@ pub struct VipConfig {
     pub mode: Mode,
     /// The virtual MAC, the same for all VIPs of one address.
     pub mac: MacAddr,
+    /// Seconds for which a client that opened a connection keeps its backend; 0 is no affinity.
+    pub affinity_s: u32,
+    /// Always there with full NAT, and only then.
+    pub snat: Option<SnatConfig>,
+    /// Always there with IPIP, and only then.
+    pub tunnel: Option<TunnelConfig>,
+    /// ICMP echo requests to the address are answered, the same for all VIPs of one address.
+    pub echo: bool,
+    /// Clients that may open connections; if there are any, no others may. The longest prefix of both lists decides.
+    pub allow: Vec<Prefix>,
+    /// Clients that may not.
+    pub deny: Vec<Prefix>,
+    /// New connections a second that one client may open; 0 is any number.
+    pub max_new_per_source_s: u32,
+    /// What happens beyond the cap on new connections.
+    pub over_cap: OverCap,
     /// What happens to established TCP flows of a backend that went down.
     pub on_down: OnDown,
     /// What happens to new flows while no backend is up.
@@ -231,34 +310,76 @@ impl VipConfig {
     /// What makes a VIP this VIP: its place in the packets. Survives changes of everything else.
     #[must_use]
     pub fn key(&self) -> VipKey {
-        VipKey { address: self.address, port: self.port.unwrap_or(0), protocol: self.protocol }
+        VipKey {
+            address: self.address,
+            prefix_len: self.prefix_len,
+            ports: self.ports,
+            protocol: self.protocol,
+        }
     }
 
-    /// The port on which `backend` serves this VIP, 0 if the VIP is for every port.
+    /// The port on which `backend` serves this VIP, 0 if the VIP is for several ports.
     #[must_use]
     pub fn service_port(&self, backend: &BackendConfig) -> u16 {
-        backend.port.or(self.port).unwrap_or(0)
+        backend.port.or(self.ports.single()).unwrap_or(0)
     }
 }
 
 /// The identity of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct VipKey {
-    /// Its address.
+    /// Its address; of a prefix the first.
     pub address: IpAddr,
-    /// Its port in host byte order, 0 for every port.
-    pub port: u16,
+    /// The length of the prefix; `None` is one address.
+    pub prefix_len: Option<u8>,
+    /// Its ports.
+    pub ports: Ports,
     /// Its protocol.
     pub protocol: Protocol,
 }
 
-impl core::fmt::Display for VipKey {
-    /// `10.0.1.1:80/tcp`, `[2001:db8::1]:80/tcp`, or `10.0.1.1/tcp` for every port.
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match (self.port, self.address) {
-            (0, address) => write!(f, "{address}/{}", self.protocol),
-            (port, address) => write!(f, "{}/{}", SocketAddr::new(address, port), self.protocol),
+impl VipKey {
+    /// The VIP of one address, with one port in host byte order, or with every port for 0.
+    #[must_use]
+    pub const fn new(address: IpAddr, port: u16, protocol: Protocol) -> Self {
+        Self { address, prefix_len: None, ports: Ports::one(port), protocol }
+    }
+
+    /// The port in host byte order, if it is one; 0 for several.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self.ports.single() {
+            Some(port) => port,
+            None => 0,
         }
+    }
+
+    /// The addresses, if they are several.
+    #[must_use]
+    pub fn prefix(&self) -> Option<Prefix> {
+        self.prefix_len.map(|length| Prefix { address: self.address, length })
+    }
+}
+
+impl core::fmt::Display for VipKey {
+    /// `10.0.1.1:80/tcp`, `[2001:db8::1]:8000-8010/tcp`, `[2001:db8:1::/64]:443/udp`, or `10.0.1.1/tcp` for every port.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { address, prefix_len, ports, protocol } = self;
+        let braces = prefix_len.is_some() || (address.is_ipv6() && !ports.is_all());
+        if braces {
+            f.write_str("[")?;
+        }
+        write!(f, "{address}")?;
+        if let Some(length) = prefix_len {
+            write!(f, "/{length}")?;
+        }
+        if braces {
+            f.write_str("]")?;
+        }
+        if !ports.is_all() {
+            write!(f, ":{ports}")?;
+        }
+        write!(f, "/{protocol}")
     }
 }
 
@@ -269,6 +390,10 @@ pub struct BackendConfig {
     pub name: String,
     /// The backend's own address.
     pub address: IpAddr,
+    /// Its MAC, where the address alone does not tell it from other backends; found by the balancer if `host` is named.
+    pub mac: Option<MacAddr>,
+    /// The host that it is, where the address alone does not tell it.
+    pub host: Option<String>,
     /// The port that the VIP's port is translated to, if it is.
     pub port: Option<u16>,
     /// Its share of new flows, 0 to 256; 0 takes none.
@@ -293,9 +418,19 @@ pub enum Admin {
 }
 
 impl BackendConfig {
-    /// The name of a backend that is given none: its address, with the port if it has one of its own.
-    pub(crate) fn default_name(address: IpAddr, port: Option<u16>) -> String {
-        port.map_or_else(|| address.to_string(), |port| SocketAddr::new(address, port).to_string())
+    /// Whether it is known by more than its address, so that others may have the same.
+    #[must_use]
+    pub fn is_told_apart(&self) -> bool {
+        self.mac.is_some() || self.host.is_some()
+    }
+
+    /// The name of a backend that is given none: its address, with the port if it has one of its own, and with what
+    /// tells it from others of this address: `10.0.0.1:8080`, `10.0.0.1-h2`.
+    #[must_use]
+    pub fn default_name(address: IpAddr, port: Option<u16>, apart: Option<&str>) -> String {
+        let name =
+            port.map_or_else(|| address.to_string(), |port| SocketAddr::new(address, port).to_string());
+        apart.map_or_else(|| name.clone(), |apart| format!("{name}-{apart}"))
     }
 }
 
@@ -339,8 +474,14 @@ pub enum Selection {
     Random,
     /// In turn, by weight.
     RoundRobin,
-    /// By consistent hash of the flow.
+    /// By a hash of the client's address alone, consistent.
+    SourceHash,
+    /// By a hash of the flow over the ring of all; not consistent when the ring changes.
+    FlowHash,
+    /// By a consistent hash of the flow.
     Maglev,
+    /// The one of two, taken at random, that has fewer live connections for its weight.
+    LeastConnections,
 }
 
 /// What the balancer rewrites.
@@ -352,6 +493,31 @@ pub enum Mode {
     Nat,
     /// The destination MAC only; the backend answers the client directly from the VIP.
     Dsr,
+    /// Source and destination: the backend answers the balancer, and needs no way back to the client.
+    #[serde(rename = "fullnat")]
+    FullNat,
+    /// Nothing: the packet goes inside another one to the backend, which answers the client directly from the VIP.
+    #[serde(rename = "ipip")]
+    IpIp,
+}
+
+impl Mode {
+    /// Whether the backend receives packets for the VIP's own address and port.
+    #[must_use]
+    pub const fn keeps_destination(self) -> bool {
+        matches!(self, Self::Dsr | Self::IpIp)
+    }
+
+    /// The word for it, as in the file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::FullNat => "fullnat",
+            Self::Dsr => "dsr",
+            Self::IpIp => "ipip",
+        }
+    }
 }
 
 /// What happens to established TCP flows of a backend that went down. UDP and half-open TCP flows always move.
@@ -363,6 +529,8 @@ pub enum OnDown {
     Keep,
     /// They are given another backend, which will reset them.
     Repick,
+    /// They are reset by the balancer.
+    Reset,
 }
 
 /// What happens to new flows while no backend of the VIP is up.
@@ -372,6 +540,8 @@ pub enum NoBackend {
     /// They are dropped.
     #[default]
     Drop,
+    /// The client is told: a TCP reset, or ICMP "port unreachable".
+    Reject,
     /// They go to the backends that were last in rotation.
     LastKnown,
 }

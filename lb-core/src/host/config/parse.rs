@@ -2,36 +2,57 @@
 
 use toml::de::DeTable;
 
-use super::check::{self, BackendPlace, Places, VipPlace};
+use super::check::{self, Places};
 use super::error::{ConfigError, Origin, Problems, line_of};
 use super::read::{At, Section};
+use super::vip;
 use super::{
-    Admin, BackendConfig, Config, ConnectionsConfig, HealthConfig, HealthPreset, MAX_WEIGHT, Mode, NoBackend,
-    OnDown, Placement, PlacementKind, Protocol, Selection, VipConfig, VipKey,
+    Config, ConnectionsConfig, HealthConfig, HealthPreset, Mode, Placement, PlacementKind, Protocol,
+    Selection,
 };
-use crate::host::addr::{self, MacAddr};
 
 const TOP_KEYS: &[&str] = &["placement", "health", "connections", "vip"];
 const PLACEMENT_KEYS: &[&str] = &["kind", "host", "attach"];
 const HEALTH_KEYS: &[&str] = &["preset", "interval_ms", "timeout_ms", "rise", "fall", "jitter_pct"];
-const CONNECTIONS_KEYS: &[&str] = &["table_size", "syn_s", "established_s", "closing_s", "udp_s"];
-const VIP_KEYS: &[&str] =
-    &["name", "address", "port", "protocol", "selection", "mode", "mac", "on_down", "no_backend", "backend"];
-const BACKEND_KEYS: &[&str] = &["name", "address", "port", "weight"];
-
+const CONNECTIONS_KEYS: &[&str] = &[
+    "table_size",
+    "half_open_size",
+    "snat_size",
+    "affinity_size",
+    "source_size",
+    "fragment_size",
+    "max_new_per_s",
+    "syn_s",
+    "established_s",
+    "closing_s",
+    "udp_s",
+    "unverified_s",
+    "fragment_s",
+];
 pub(super) const PLACEMENTS: &[(&str, PlacementKind)] =
     &[("inline", PlacementKind::Inline), ("onearm", PlacementKind::OneArm)];
 pub(super) const PRESETS: &[(&str, HealthPreset)] =
     &[("default", HealthPreset::Default), ("pox", HealthPreset::Pox)];
 pub(super) const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-pub(super) const SELECTIONS: &[(&str, Selection)] =
-    &[("random", Selection::Random), ("round-robin", Selection::RoundRobin), ("maglev", Selection::Maglev)];
-const MODES: &[(&str, Mode)] = &[("nat", Mode::Nat), ("dsr", Mode::Dsr)];
-const ON_DOWN: &[(&str, OnDown)] = &[("keep", OnDown::Keep), ("repick", OnDown::Repick)];
-const NO_BACKEND: &[(&str, NoBackend)] = &[("drop", NoBackend::Drop), ("last-known", NoBackend::LastKnown)];
+pub(super) const SELECTIONS: &[(&str, Selection)] = &[
+    ("random", Selection::Random),
+    ("round-robin", Selection::RoundRobin),
+    ("source-hash", Selection::SourceHash),
+    ("flow-hash", Selection::FlowHash),
+    ("maglev", Selection::Maglev),
+    ("least-connections", Selection::LeastConnections),
+];
+pub(super) const MODES: &[(&str, Mode)] =
+    &[("nat", Mode::Nat), ("fullnat", Mode::FullNat), ("dsr", Mode::Dsr), ("ipip", Mode::IpIp)];
 
 /// The longest idle timeout: a week.
-const MAX_TIMEOUT_S: u32 = 604_800;
+pub(super) const MAX_TIMEOUT_S: u32 = 604_800;
+/// Fragments live this long at most (RFC 791 lets none live longer).
+const MAX_FRAGMENT_S: u32 = 255;
+/// The largest table.
+const MAX_TABLE_SIZE: u32 = 8_388_608;
+/// More new connections a second than any machine makes.
+const MAX_NEW_PER_S: u32 = 100_000_000;
 /// The slowest probing: an hour.
 const MAX_INTERVAL_MS: u32 = 3_600_000;
 
@@ -52,14 +73,14 @@ pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
     let connections = connections(&top, problem);
     let mut vips = Vec::new();
     let mut places = Places { placement: placement.offset, attach, vips: Vec::new() };
-    let sections = top.tables("vip", "[[vip]]", VIP_KEYS, problem);
+    let sections = top.tables("vip", "[[vip]]", vip::KEYS, problem);
     if sections.as_ref().is_some_and(Vec::is_empty) {
         // Every other mistake comes before the end of the file.
         problem.add(text.len(), "no VIP; add a [[vip]] with an address and at least one [[vip.backend]]");
     }
     for section in sections.unwrap_or_default() {
         // A VIP with a mistake in it is left out of the rules between VIPs; its mistake is already noted.
-        if let Some((vip, place)) = vip(&section, placement.value.kind, problem) {
+        if let Some((vip, place)) = vip::vip(&section, placement.value.kind, problem) {
             vips.push(vip);
             places.vips.push(place);
         }
@@ -118,133 +139,37 @@ fn connections(top: &Section<'_>, problems: &mut Problems) -> ConnectionsConfig 
     let Some(section) = top.table("connections", "[connections]", CONNECTIONS_KEYS, problems) else {
         return base;
     };
-    let table_size = section.number("table_size", 1_024..=8_388_608, base.table_size, problems);
-    if !table_size.is_power_of_two() {
-        let (low, high) = (table_size.next_power_of_two() / 2, table_size.next_power_of_two());
-        let offset = section.has("table_size").unwrap_or(section.offset);
-        problems
-            .add(offset, format!("table_size = {table_size} is not a power of two; choose {low} or {high}"));
-    }
+    let mut size = |key: &str, low: u32, default: u32| {
+        let size = section.number(key, low..=MAX_TABLE_SIZE, default, problems);
+        if !size.is_power_of_two() {
+            let (low, high) = (size.next_power_of_two() / 2, size.next_power_of_two());
+            let offset = section.has(key).unwrap_or(section.offset);
+            problems.add(offset, format!("{key} = {size} is not a power of two; choose {low} or {high}"));
+        }
+        size
+    };
+    let (table_size, half_open_size) =
+        (size("table_size", 1_024, base.table_size), size("half_open_size", 256, base.half_open_size));
+    let (snat_size, affinity_size) =
+        (size("snat_size", 256, base.snat_size), size("affinity_size", 256, base.affinity_size));
+    let (source_size, fragment_size) =
+        (size("source_size", 256, base.source_size), size("fragment_size", 256, base.fragment_size));
+    let max_new_per_s =
+        section.has("max_new_per_s").map(|_| section.number("max_new_per_s", 0..=MAX_NEW_PER_S, 0, problems));
+    let mut seconds = |key: &str, default: u32| section.number(key, 1..=MAX_TIMEOUT_S, default, problems);
     ConnectionsConfig {
         table_size,
-        syn_s: section.number("syn_s", 1..=MAX_TIMEOUT_S, base.syn_s, problems),
-        established_s: section.number("established_s", 1..=MAX_TIMEOUT_S, base.established_s, problems),
-        closing_s: section.number("closing_s", 1..=MAX_TIMEOUT_S, base.closing_s, problems),
-        udp_s: section.number("udp_s", 1..=MAX_TIMEOUT_S, base.udp_s, problems),
+        half_open_size,
+        snat_size,
+        affinity_size,
+        source_size,
+        fragment_size,
+        max_new_per_s,
+        syn_s: seconds("syn_s", base.syn_s),
+        established_s: seconds("established_s", base.established_s),
+        closing_s: seconds("closing_s", base.closing_s),
+        udp_s: seconds("udp_s", base.udp_s),
+        unverified_s: seconds("unverified_s", base.unverified_s),
+        fragment_s: section.number("fragment_s", 1..=MAX_FRAGMENT_S, base.fragment_s, problems),
     }
-}
-
-/// A port, if it is there and right.
-fn port(section: &Section<'_>, problems: &mut Problems) -> Option<At<u16>> {
-    let At { value, offset } = section.integer("port", problems)?;
-    match addr::port_of(value) {
-        Ok(value) => Some(At { value, offset }),
-        Err(error) => {
-            problems.add(offset, error.to_string());
-            None
-        }
-    }
-}
-
-fn vip(
-    section: &Section<'_>,
-    placement: PlacementKind,
-    problems: &mut Problems,
-) -> Option<(VipConfig, VipPlace)> {
-    let name = section.text("name", problems);
-    let address = section.required("address", "\"10.0.1.1\"", problems);
-    let parsed = address.and_then(|text| match addr::parse_host(text.value, "VIP") {
-        Ok(value) => Some(At { value, offset: text.offset }),
-        Err(error) => {
-            problems.add(text.offset, error.to_string());
-            None
-        }
-    });
-    let port_given = section.has("port");
-    let port = port(section, problems).map(|port| port.value);
-    let protocol = section.choice("protocol", PROTOCOLS, Protocol::default(), problems).value;
-    let selection = section.choice("selection", SELECTIONS, Selection::default(), problems).value;
-    let default_mode = match placement {
-        PlacementKind::Inline => Mode::Nat,
-        PlacementKind::OneArm => Mode::Dsr,
-    };
-    let mode = section.choice("mode", MODES, default_mode, problems);
-    let mac = section.text("mac", problems);
-    let parsed_mac = mac.and_then(|text| match text.value.parse::<MacAddr>() {
-        Ok(mac) => Some(mac),
-        Err(error) => {
-            problems.add(text.offset, error.to_string());
-            None
-        }
-    });
-    let on_down = section.choice("on_down", ON_DOWN, OnDown::default(), problems).value;
-    let no_backend = section.choice("no_backend", NO_BACKEND, NoBackend::default(), problems).value;
-    let (mut backends, mut backend_places) = (Vec::new(), Vec::new());
-    let sections = section.tables("backend", "[[vip.backend]]", BACKEND_KEYS, problems);
-    let empty = sections.as_ref().is_some_and(Vec::is_empty);
-    for section in sections.unwrap_or_default() {
-        if let Some((config, place)) = backend(&section, problems) {
-            backends.push(config);
-            backend_places.push(place);
-        }
-    }
-    let address = parsed?;
-    if empty {
-        problems.add(section.offset, format!("VIP {} has no backend; add a [[vip.backend]]", address.value));
-    }
-    if port_given.is_some() && port.is_none() {
-        return None;
-    }
-    let key = VipKey { address: address.value, port: port.unwrap_or(0), protocol };
-    let place = VipPlace {
-        head: section.offset,
-        name: name.map_or(section.offset, |name| name.offset),
-        address: address.offset,
-        mode: mode.offset,
-        mac: mac.map(|mac| mac.offset).filter(|_| parsed_mac.is_some()),
-        backends: backend_places,
-    };
-    let vip = VipConfig {
-        name: name.map_or_else(|| key.to_string(), |name| name.value.to_owned()),
-        address: address.value,
-        port,
-        protocol,
-        selection,
-        mode: mode.value,
-        mac: parsed_mac.unwrap_or(MacAddr::of_vip(address.value)),
-        on_down,
-        no_backend,
-        backends,
-    };
-    Some((vip, place))
-}
-
-fn backend(section: &Section<'_>, problems: &mut Problems) -> Option<(BackendConfig, BackendPlace)> {
-    let name = section.text("name", problems);
-    let address = section.required("address", "\"10.0.0.1\"", problems);
-    let port = port(section, problems);
-    let weight = section.number("weight", 0..=u32::from(MAX_WEIGHT), 1, problems);
-    let text = address?;
-    let address = match addr::parse_host(text.value, "backend") {
-        Ok(address) => address,
-        Err(error) => {
-            problems.add(text.offset, error.to_string());
-            return None;
-        }
-    };
-    let place = BackendPlace {
-        head: section.offset,
-        name: name.map_or(section.offset, |name| name.offset),
-        address: text.offset,
-        port: port.map_or(section.offset, |port| port.offset),
-    };
-    let port = port.map(|port| port.value);
-    let backend = BackendConfig {
-        name: name.map_or_else(|| BackendConfig::default_name(address, port), |name| name.value.to_owned()),
-        address,
-        port,
-        weight: u16::try_from(weight).unwrap_or(MAX_WEIGHT),
-        admin: Admin::Enabled,
-    };
-    Some((backend, place))
 }

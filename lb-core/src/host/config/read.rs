@@ -77,6 +77,23 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether the key is there and its value a string.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
+    /// True or false, if the key is there.
+    pub(super) fn boolean(&self, key: &str, problems: &mut Problems) -> Option<At<bool>> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(At { value: *flag, offset: value.span().start }),
+            _ => {
+                self.wrong_type(key, "true or false without quotes", value, problems);
+                None
+            }
+        }
+    }
+
     /// A string that has to be there; the absence is noted with `example`.
     pub(super) fn required(&self, key: &str, example: &str, problems: &mut Problems) -> Option<At<&'a str>> {
         if self.value(key).is_none() {
