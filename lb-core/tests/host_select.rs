@@ -107,30 +107,39 @@ fn the_table_is_frozen() {
 /// First, second and last slot, and a sum over all.
 const FROZEN: (u16, u16, u16, u64) = (5, 4, 3, 5_351_911_910_974_176_589);
 
+/// Seeds and weights of 1 to 655 backends: few as often as many, since with few of them weights matter most.
+fn pool() -> impl Strategy<Value = BTreeMap<u64, u16>> {
+    let size = prop_oneof![1..8_usize, 8..60_usize, 60..656_usize];
+    let weights = prop_oneof![
+        Just((1_u16, 1_u16, 1_u16)),
+        Just((1, 4, 4)),
+        Just((1, 256, 256)),
+        // A few heavy ones among light ones.
+        Just((1, 8, 256)),
+    ];
+    (size, weights).prop_flat_map(|(size, (low, high, heavy))| {
+        let weight = prop_oneof![7 => low..=high, 1 => Just(heavy)];
+        proptest::collection::btree_map(any::<u64>(), weight, size)
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any set of at most 655 equal backends, any one of them removed.
+    /// Any set of at most 655 backends with any weights, any one of them removed: the others keep all but 1 % of all
+    /// slots.
     #[test]
-    fn maglev_disruption(seeds in proptest::collection::btree_set(any::<u64>(), 2..200), pick in any::<prop::sample::Index>()) {
-        let all: Vec<_> = (1..).zip(&seeds).map(|(id, &seed)| maglev::Member { id, weight: 1, seed }).collect();
+    fn maglev_disruption(members in pool(), pick in any::<prop::sample::Index>()) {
+        let all: Vec<_> = (1..)
+            .zip(&members)
+            .map(|(id, (&seed, &weight))| maglev::Member { id, weight, seed })
+            .collect();
         let gone = all[pick.index(all.len())].id;
         let rest: Vec<_> = all.iter().copied().filter(|m| m.id != gone).collect();
         let (before, after) = (table(&all), table(&rest));
-        prop_assert!(after.iter().all(|id| *id != 0 && *id != gone));
-        prop_assert!(moved(&before, &after, &[gone]) <= maglev::SLOTS / 100);
-    }
-
-    /// Any weights: the others lose at most 4 % of all slots (2.3 % is the worst seen).
-    #[test]
-    fn maglev_disruption_weighted(weights in proptest::collection::vec(1_u16..=256, 2..100), pick in any::<prop::sample::Index>()) {
-        let mut all = members(u16::try_from(weights.len()).unwrap());
-        for (member, weight) in all.iter_mut().zip(&weights) {
-            member.weight = *weight;
-        }
-        let gone = all[pick.index(all.len())].id;
-        let rest: Vec<_> = all.iter().copied().filter(|m| m.id != gone).collect();
-        prop_assert!(moved(&table(&all), &table(&rest), &[gone]) <= maglev::SLOTS / 25);
+        prop_assert!(rest.is_empty() || after.iter().all(|id| *id != 0 && *id != gone));
+        let moved = moved(&before, &after, &[gone]);
+        prop_assert!(rest.is_empty() || moved <= maglev::SLOTS / 100, "{} slots moved", moved);
     }
 
     /// Proportions of a ring are exact while the reduced weights fit.
