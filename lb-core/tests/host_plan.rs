@@ -270,9 +270,12 @@ fn differences_name_exactly_what_changed() {
 fn a_running_balancer_knows_what_it_cannot_change() {
     let one = config(TWO);
     let mut two = config("10.0.1.7 10.0.0.9");
+    two.placement.attach.push("s1-eth1".to_owned());
     assert_eq!(one.needs_restart(&two), None);
     two.connections.table_size = 1024;
     assert_eq!(one.needs_restart(&two), Some("table_size in [connections]"));
-    two.placement.attach.push("s1-eth1".to_owned());
-    assert_eq!(one.needs_restart(&two), Some("[placement]"));
+    two.placement.host = Some("lb1".to_owned());
+    assert_eq!(one.needs_restart(&two), Some("host in [placement]"));
+    two.placement.kind = lb_core::host::config::PlacementKind::OneArm;
+    assert_eq!(one.needs_restart(&two), Some("kind in [placement]"));
 }

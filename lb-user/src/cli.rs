@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_core::host::config::{Arguments, Config};
 
 use crate::conns::{Clients, Fields, MAX_LIMIT, PROTOCOLS, Place, STATES};
-use crate::control::cli::BackendArgs;
+use crate::control::cli::{BackendArgs, ReloadArgs};
 use crate::daemon::Options;
 use crate::failure::Failure;
 
@@ -59,6 +59,10 @@ pub enum Command {
             Changes outlive restarts of the daemon, until they are taken back."
     )]
     Backend(BackendArgs),
+    /// Read the configuration file again and apply what changed
+    #[command(after_help = "Examples:\n  lb reload --check\n  lb reload\n\n\
+            SIGHUP does the same as 'lb reload'. Tracked connections stay; a file with a mistake changes nothing.")]
+    Reload(ReloadArgs),
     /// List tracked connections
     #[command(
         alias = "connections",
@@ -293,6 +297,7 @@ fn help_of(arguments: &[OsString]) -> &'static str {
         ("status", "lb status"),
         ("backend", "lb backend"),
         ("backends", "lb backend"),
+        ("reload", "lb reload"),
         ("conn", "lb conn"),
         ("connections", "lb conn"),
         ("stats", "lb stats"),
@@ -331,6 +336,10 @@ impl RunArgs {
         let config = self.configuration()?;
         Ok(Options {
             config,
+            config_file: self
+                .config
+                .as_deref()
+                .map(|file| std::path::absolute(file).unwrap_or(file.to_owned())),
             object: self.object.clone(),
             log_packets: self.log_packets,
             metrics: self.metrics,

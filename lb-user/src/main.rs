@@ -8,7 +8,7 @@ use anyhow::Context;
 use lb_user::api::Detached;
 use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
 use lb_user::client::AskError;
-use lb_user::control::cli::{BackendArgs, BackendOrder};
+use lb_user::control::cli::{BackendArgs, BackendOrder, ReloadArgs};
 use lb_user::control::{self, Administered};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
@@ -40,6 +40,9 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Backend(BackendArgs { order: None }) => {
             let status = client::status(&run_dir).await?;
             show(json, &status.vips, |_| render::backends(&status))?;
+        }
+        Command::Reload(ReloadArgs { check }) => {
+            show(json, &control::client::reload(&run_dir, check).await?, control::render::reloaded)?;
         }
         Command::Conn(filter) => {
             let answer = client::connections(&run_dir, &filter.fields()?).await?;

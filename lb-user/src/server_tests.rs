@@ -6,6 +6,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::client::{self, AskError};
+use crate::control::Reloaded;
 
 /// A folder of this test alone, removed at its end.
 struct Folder(PathBuf);
@@ -41,6 +42,10 @@ async fn pretend(mut queries: mpsc::Receiver<Query>) {
                         _ => Err(Denied::Wrong(format!("unexpected: {asked:?}"))),
                     })
                     .unwrap();
+            }
+            Query::Order(Ask::Reload { check, reply }) => {
+                let (file, changes) = ("lb.toml".to_owned(), Vec::new());
+                reply.send(Ok(Reloaded { file, applied: !check, changes })).unwrap();
             }
             Query::Order(Ask::Backend { backend, vip, order, reply }) => {
                 reply.send(Err(Denied::Wrong(format!("{backend} {vip:?} {order:?}")))).unwrap();
@@ -109,6 +114,9 @@ async fn client_and_server_understand_each_other() {
     let failure = Failure::from(refused);
     assert!(failure.message.contains("10.0.0.9:80 Some(\"web\") Add { name: Some(\"a&b\")"), "{failure}");
     assert_eq!(failure.status, 2, "a refused order is wrong input");
+    for check in [false, true] {
+        assert_eq!(control::client::reload(run_dir, check).await.unwrap().applied, !check);
+    }
     stop.send(()).unwrap();
     server.await.unwrap();
     assert!(matches!(client::status(run_dir).await, Err(AskError::NoDaemon(_))));
@@ -142,6 +150,7 @@ async fn bad_requests_are_refused_in_one_line() {
         ("POST /v1/backend/enable?backend=h1&weight=1", "", 400, "enable takes no weight"),
         ("POST /v1/backend/weight?backend=h1", "", 400, "weight is missing"),
         ("POST /v1/backend/weight?backend=h1&weight=257", "", 400, "0 to 256"),
+        ("POST /v1/reload?check=maybe", "", 400, "check"),
         ("GET /v1/backend/drain?backend=h1", "", 405, "method not allowed"),
         ("POST /v1/detach", long.as_str(), 413, "length limit"),
         ("GET /v1/stats", long.as_str(), 413, "length limit"),

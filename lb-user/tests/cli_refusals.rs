@@ -38,7 +38,7 @@ fn wrong_arguments_are_one_line() {
     assert!(refusal(&["run", "--ip", "10.0.1.1"]).contains("--servers"));
     assert!(refusal(&["run", "--ip", "10.0.0.1", "--servers", "10.0.0.1"]).contains("10.0.0.1"));
     assert!(refusal(&["run", "--ip", "web", "--servers", "10.0.0.1"]).contains("web"));
-    assert!(refusal(&["conn", "--backend", "h1"]).contains("h1"));
+    assert!(refusal(&["conn", "--client", "h1"]).contains("h1"));
     assert!(refusal(&["stauts"]).contains("stauts"));
     refusal(&[]);
 }

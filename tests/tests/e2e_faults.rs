@@ -83,42 +83,6 @@ fn a_start_that_fails_half_way_takes_back_its_own_and_nothing_else() {
 }
 
 #[test]
-fn a_host_that_is_plugged_in_anew_is_served_after_a_restart() {
-    if !root("a_host_that_is_plugged_in_anew_is_served_after_a_restart") {
-        return;
-    }
-    let net = Net::new(3);
-    let _servers = [1, 2].map(|number| Server::http(&net, number, 80));
-    let mut lb = Lb::with(&net, WEB, &[1, 2]);
-    let (ns, port) = (net.ns(1), net.port(1));
-    must(&format!("ovs-vsctl -t 10 del-port {} {port}", net.bridge(1)));
-    must(&format!("ip link del {port}"));
-    lb.wait_state(1, "down");
-    assert_eq!(answering(&net), ["h2 10.0.0.3"]);
-
-    must(&format!("ip link add {port} type veth peer name eth0 netns {ns}"));
-    must(&format!("ip link set {port} up"));
-    must(&format!("ip -n {ns} link set eth0 address 02:00:00:00:00:01"));
-    must(&format!("ip -n {ns} address add 10.0.0.1/8 dev eth0"));
-    must(&format!("ip -n {ns} link set eth0 up"));
-    must(&format!("ovs-vsctl -t 10 add-port {} {port}", net.bridge(1)));
-    assert!(net.ping(1, "10.0.0.3", 3), "the switch has it again");
-    // The daemon says what it takes.
-    lb.wait_for_log(&format!("interface {port} has gone; `lb run` again attaches to its successor"));
-    assert_eq!(answering(&net), ["h2 10.0.0.3"], "one that has no program is not in rotation");
-    assert_eq!(lb.end("TERM"), Some(0));
-    lb.start();
-    assert_eq!(lb.status()["adopted"], true);
-    lb.wait_state(1, "up");
-    assert_eq!(answering(&net), ["h1 10.0.0.3", "h2 10.0.0.3"]);
-    assert_eq!(net.programs().len(), 6, "{:#?}", net.programs());
-    lb.assert_ledger();
-    let detached = lb.detach();
-    assert_eq!(detached["failures"].as_array().unwrap().len(), 0, "{detached:#}");
-    lb.assert_gone(&net);
-}
-
-#[test]
 fn a_backend_that_moves_to_another_port_is_found_there() {
     if !root("a_backend_that_moves_to_another_port_is_found_there") {
         return;

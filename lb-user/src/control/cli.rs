@@ -68,6 +68,14 @@ pub enum BackendOrder {
     Remove(WhomArgs),
 }
 
+/// Arguments of `lb reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Only check the file and show what would change
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// Whom an order is for.
 #[derive(Debug, Args)]
 pub struct WhomArgs {

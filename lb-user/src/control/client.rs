@@ -9,7 +9,7 @@ use lb_core::host::overlay::Order;
 use crate::client::{self, AskError, ask, escaped};
 use crate::failure::Failure;
 
-use super::{Administered, Drain, Ordered};
+use super::{Administered, Drain, Ordered, Reloaded};
 
 /// Between two looks at a drain.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -52,6 +52,14 @@ pub async fn backend(
         path.push_str(&format!("&vip={}", escaped(vip)));
     }
     ask(run_dir, Method::POST, &path).await
+}
+
+/// Makes the daemon read its file again, or only check it.
+///
+/// # Errors
+/// No daemon, or it refuses the file.
+pub async fn reload(run_dir: &Path, check: bool) -> Result<Reloaded, AskError> {
+    ask(run_dir, Method::POST, if check { "/v1/reload?check=true" } else { "/v1/reload" }).await
 }
 
 /// Waits until the drains of `backends` are done or over, calling `progress` whenever one of them has moved; they are

@@ -7,6 +7,7 @@
 //! | `POST /v1/backend/weight?backend=B&vip=V&weight=N` | [`Ordered`] |
 //! | `POST /v1/backend/add?backend=ADDRESS[:PORT]&vip=V&name=N&weight=N` | [`Ordered`] |
 //! | `POST /v1/backend/remove?backend=B&vip=V` | [`Ordered`] |
+//! | `POST /v1/reload`, `POST /v1/reload?check=true` | [`Reloaded`] |
 //!
 //! `vip` may be left out: then every VIP that has such a backend is meant, or the only one there is. A refused order is
 //! answered with status 400 and changes nothing.
@@ -37,6 +38,13 @@ pub enum Ask {
         /// Where the answer goes.
         reply: Reply<Ordered>,
     },
+    /// To read the file again.
+    Reload {
+        /// Only say what would change.
+        check: bool,
+        /// Where the answer goes.
+        reply: Reply<Reloaded>,
+    },
 }
 
 /// What an order did.
@@ -44,6 +52,17 @@ pub enum Ask {
 pub struct Ordered {
     /// The backends that it was about, as they are now.
     pub backends: Vec<Administered>,
+}
+
+/// What a reload did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file.
+    pub file: String,
+    /// It is in force; false if it was only checked.
+    pub applied: bool,
+    /// What changed, one line each; nothing if the file says what is in force.
+    pub changes: Vec<String>,
 }
 
 /// A backend as an order left it.

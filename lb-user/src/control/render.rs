@@ -1,10 +1,22 @@
 //! The daemon's answers to orders, for people.
 
-use super::{Administered, Drain, Ordered};
+use super::{Administered, Drain, Ordered, Reloaded};
 
 /// One line for each backend.
 pub fn ordered(ordered: &Ordered) -> String {
     ordered.backends.iter().map(|backend| format!("{}\n", administered(backend))).collect()
+}
+
+/// What changed, and whether it holds.
+pub fn reloaded(reloaded: &Reloaded) -> String {
+    let Reloaded { file, applied, changes } = reloaded;
+    let mut text: String = changes.iter().map(|line| format!("{line}\n")).collect();
+    text.push_str(&match (changes.is_empty(), applied) {
+        (true, _) => format!("{file}: nothing changed\n"),
+        (false, true) => format!("{file}: applied\n"),
+        (false, false) => format!("{file}: would be taken; not applied, since --check was given\n"),
+    });
+    text
 }
 
 /// `10.0.0.1 of VIP web: draining, weight 1, 12 connections left, disabled in 43 s`.

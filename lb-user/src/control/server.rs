@@ -15,11 +15,11 @@ use crate::server::{PATIENCE, Queries, Query, Refusal, ask_order};
 use super::Ask;
 
 /// What the paths are, for those who mistype one.
-pub const PATHS: &str = "POST /v1/backend/drain, disable, enable, weight, add, remove";
+pub const PATHS: &str = "POST /v1/backend/drain, disable, enable, weight, add, remove, POST /v1/reload";
 
 /// The routes.
 pub fn routes() -> Router<mpsc::Sender<Query>> {
-    Router::new().route("/v1/backend/{order}", post(backend))
+    Router::new().route("/v1/backend/{order}", post(backend)).route("/v1/reload", post(reload))
 }
 
 /// The parameters of an order about backends, as they came.
@@ -75,6 +75,23 @@ impl BackendParameters {
             None => Ok(order),
         }
     }
+}
+
+/// The parameters of a reload.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadParameters {
+    #[serde(default)]
+    check: bool,
+}
+
+async fn reload(
+    State(queries): Queries,
+    parameters: Result<UrlQuery<ReloadParameters>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let UrlQuery(ReloadParameters { check }) =
+        parameters.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
+    ask_order(&queries, PATIENCE, |reply| Ask::Reload { check, reply }).await
 }
 
 async fn backend(

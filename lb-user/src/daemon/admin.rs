@@ -101,6 +101,18 @@ impl Administration {
         config
     }
 
+    /// What will be in force with another file: its configuration, and the changes that are left. Those that are in
+    /// force now and not in it keep their connections.
+    pub fn with_file(&self, file: &Config) -> Result<(Config, Overlay, Vec<String>), String> {
+        let mut overlay = self.overlay.clone();
+        let lines = overlay.settle(file);
+        let config = overlay.apply(file);
+        config.recheck().map_err(|error| {
+            format!("with the changes made at run time: {}; take them back first", error.message())
+        })?;
+        Ok((config, overlay, lines))
+    }
+
     /// The overlay after an order, and whom it is about.
     pub fn ordered(&self, whom: Whom<'_>, order: &Order) -> Result<(Overlay, Vec<Target>), String> {
         self.overlay.ordered(&self.file, whom, order, now_ms())

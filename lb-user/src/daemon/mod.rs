@@ -5,11 +5,15 @@
 
 mod admin;
 mod conns;
+mod difference;
+mod lookout;
+mod network;
 mod orders;
 mod place;
 mod probe;
 mod record;
 pub mod records;
+mod reload;
 mod sweeper;
 pub mod tables;
 mod view;
@@ -32,7 +36,6 @@ use crate::api::Detached;
 use crate::control::Ask;
 use crate::dataplane::{self, DataPlane, Pins, Sweep};
 use crate::io::facts;
-use crate::io::link::LinkEvent;
 use crate::io::netlink::Watch;
 use crate::io::netns::NetNs;
 use crate::io::sys::{self, LockFile};
@@ -40,9 +43,12 @@ use crate::object;
 use crate::server::{self, Denied, Query};
 
 use self::admin::Administration;
+use self::lookout::Lookout;
+use self::network::Host;
 use self::place::Placed;
 use self::probe::Probes;
 use self::record::Record;
+use self::reload::Reload;
 use self::sweeper::Sweeper;
 
 /// The lock in the run directory: one daemon at a time.
@@ -57,6 +63,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct Options {
     /// The configuration.
     pub config: Config,
+    /// The file that it was read from, if it was.
+    pub config_file: Option<PathBuf>,
     /// Another XDP object than the one this binary carries.
     pub object: Option<PathBuf>,
     /// Log a line for each packet.
@@ -85,6 +93,10 @@ struct Daemon {
     placed: Placed,
     record: Record,
     probes: Probes,
+    lookout: Lookout<Reload>,
+    /// Where a one-armed balancer is.
+    host: Option<Host>,
+    config_file: Option<PathBuf>,
     prober: Prober,
     ids: Ids,
     plan: Plan,
@@ -143,6 +155,9 @@ pub async fn start(options: Options) -> Result<Ready> {
         dataplane,
         pins: pins.clone(),
         probes: Probes::default(),
+        lookout: Lookout::default(),
+        host: None,
+        config_file: options.config_file,
         prober: Prober::new(health),
         placed,
         record,
@@ -233,6 +248,7 @@ impl Daemon {
     async fn work(&mut self, watch: &mut Watch, queries: &mut mpsc::Receiver<Query>) -> Result<End> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let mut wake_at = self.wake()?;
         loop {
             let pause =
@@ -247,6 +263,15 @@ impl Daemon {
                 Some(pass) = self.sweeper.next() => self.swept(&pass)?,
                 Some(arrival) = self.probes.next() => self.take_reply(&arrival)?,
                 () = self.admin.deadline() => self.deadline_over()?,
+                (facts, reloads) = self.lookout.next() => {
+                    let wake_at = self.reload_with(&facts, reloads)?;
+                    self.network_seen(&facts)?.or(wake_at)
+                }
+                event = Host::next(&mut self.host) => self.host_changed(event)?,
+                _ = hangup.recv() => {
+                    self.reload(false, None);
+                    None
+                }
                 event = watch.next() => self.link_changed(&event.context("the kernel's link events ended")?)?,
                 query = queries.recv() => match query.context("the socket's server ended")? {
                     Query::Detach(reply) => {
@@ -307,6 +332,7 @@ impl Daemon {
         self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
         self.dataplane.pin_programs()?;
         self.probes = Probes::open(&self.placed)?;
+        self.host = Host::of(&self.placed)?;
         for warning in &self.placed.warnings {
             tracing::warn!("{warning}");
         }
@@ -346,41 +372,6 @@ impl Daemon {
             Some(event) => self.event(event),
             None => Ok(None),
         }
-    }
-
-    fn link_changed(&mut self, event: &LinkEvent) -> Result<Option<u64>> {
-        let mut wake_at = None;
-        match event {
-            LinkEvent::Changed(link) => {
-                if let Some(slot) = self.watched_slot(link.ifindex) {
-                    let up = link.up && link.carrier;
-                    let event = if up {
-                        Event::LinkUp { interface: slot }
-                    } else {
-                        Event::LinkDown { interface: slot }
-                    };
-                    wake_at = self.event(event)?;
-                }
-            }
-            LinkEvent::Deleted { name, ifindex } => {
-                if let Some(slot) = self.watched_slot(*ifindex) {
-                    let warning =
-                        format!("interface {name} has gone; `lb run` again attaches to its successor");
-                    tracing::warn!("{warning}");
-                    self.placed.warnings.push(warning);
-                    wake_at = self.event(Event::LinkDown { interface: slot })?;
-                }
-            }
-            LinkEvent::Lost => tracing::warn!("link events were lost; probes notice what changed"),
-        }
-        Ok(wake_at)
-    }
-
-    /// The slot of an interface of the root namespace whose link is a backend's: with one arm the backends'
-    /// links are not ours.
-    fn watched_slot(&self, ifindex: u32) -> Option<u32> {
-        let port = self.placed.ports.iter().find(|port| port.ns_host.is_none() && port.ifindex == ifindex)?;
-        Some(u32::from(port.slot))
     }
 
     /// Hands an event to the prober and does what it says; returns when it wants to be woken.
@@ -456,6 +447,10 @@ impl Daemon {
                 };
                 reply.send(answer).ok();
                 Ok(wake_at)
+            }
+            Ask::Reload { check, reply } => {
+                self.reload(check, Some(reply));
+                Ok(None)
             }
         }
     }

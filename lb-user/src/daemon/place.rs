@@ -1,9 +1,8 @@
 //! Where the programs go: from what discovery found to what is attached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lb_core::host::config::{Config, PlacementKind};
@@ -11,11 +10,11 @@ use lb_core::table::{MAX_PORTS, PortRecord, port_flag};
 
 use crate::api;
 use crate::dataplane::{AttachPoint, DataPlane, Role};
-use crate::io::discovery::{self, HostPort, Peer, Place};
+use crate::io::discovery::{self, DiscoveryError, HostPort, Peer, Place};
 use crate::io::ethtool::{self, Offloads};
 use crate::io::facts::Facts;
 use crate::io::mac::Mac;
-use crate::io::netns::NetNs;
+use crate::io::netns::{NetNs, NsRef};
 
 use super::record::Record;
 
@@ -26,8 +25,8 @@ pub struct Port {
     pub name: String,
     /// Its index in its namespace.
     pub ifindex: u32,
-    /// Its namespace.
-    pub ns: Arc<NetNs>,
+    /// Its namespace. Not held open: a namespace lives, and its interfaces with it, as long as anybody does.
+    pub ns: NsRef,
     /// The Mininet host whose namespace that is; `None` for ours.
     pub ns_host: Option<String>,
     /// The switch it belongs to.
@@ -45,14 +44,14 @@ pub struct Port {
 }
 
 /// The other end of a veth, which gets the pass program.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Other {
     /// Its name.
     pub name: String,
     /// Its index in its namespace.
     pub ifindex: u32,
     /// Its namespace.
-    pub ns: Arc<NetNs>,
+    pub ns: NsRef,
 }
 
 /// The whole placement.
@@ -64,6 +63,12 @@ pub struct Placed {
     pub senders: Vec<Other>,
     /// Where each backend is.
     pub backends: Vec<Place>,
+    /// The numbers of the switches in the data plane: two ports are neighbours if theirs are equal.
+    pub switches: BTreeMap<String, u16>,
+    /// The slots that names had, in use or not.
+    pub slots: BTreeMap<String, u16>,
+    /// The process whose namespace holds the interface of the one-armed placement.
+    pub host_pid: Option<u32>,
     /// As the API tells it.
     pub summary: api::Placement,
     /// The MAC that probes are sent from.
@@ -90,9 +95,51 @@ impl Placed {
         }
     }
 
+    /// Finds what is there of the places, whatever is missing; changes nothing. What is missing, in words, comes with
+    /// it. An error means that it cannot be known now.
+    pub fn find_present(config: &Config, facts: &Facts) -> Result<(Self, Vec<String>)> {
+        let backends = config.backend_addresses();
+        if config.placement.kind == PlacementKind::Inline {
+            let (found, missing) = discovery::inline_present(facts, &config.placement.attach, &backends)?;
+            return Ok((Self::of_inline(facts, found)?, missing));
+        }
+        match Self::onearm(facts, config.placement.host.as_deref().unwrap_or_default(), &[]) {
+            Ok(placed) => Ok((placed, Vec::new())),
+            Err(error) => match error.downcast_ref::<DiscoveryError>() {
+                Some(DiscoveryError::HostMissing { .. } | DiscoveryError::HostWithoutNic { .. }) => {
+                    let missing = vec![error.to_string()];
+                    Ok((Self::nowhere(config), missing))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// A one-armed balancer whose host is not there.
+    pub fn nowhere(config: &Config) -> Self {
+        Self {
+            ports: Vec::new(),
+            senders: Vec::new(),
+            backends: Vec::new(),
+            switches: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            host_pid: None,
+            summary: api::Placement {
+                kind: "onearm".to_owned(),
+                host: config.placement.host.clone(),
+                mac: None,
+            },
+            prober_mac: PROBER_MAC,
+            warnings: Vec::new(),
+        }
+    }
+
     fn inline(facts: &Facts, attach: &[String], backends: &[IpAddr]) -> Result<Self> {
         let found = discovery::inline(facts, attach, backends)?;
-        let root = Arc::new(NetNs::open(&facts.root)?);
+        Self::of_inline(facts, found)
+    }
+
+    fn of_inline(facts: &Facts, found: discovery::Inline) -> Result<Self> {
         let mut ports = Vec::new();
         let mut warnings = Vec::new();
         for port in &found.ports {
@@ -102,10 +149,13 @@ impl Placed {
                     port.ifname
                 ));
             }
-            ports.push(inline_port(port, &root)?);
+            ports.push(inline_port(port, &facts.root));
         }
-        let senders = found.ports.iter().filter_map(|p| p.peer.as_ref()).map(other).collect::<Result<_>>()?;
+        let senders = found.ports.iter().filter_map(|p| p.peer.as_ref()).map(other).collect();
         Ok(Self {
+            switches: numbered(&ports),
+            slots: BTreeMap::new(),
+            host_pid: None,
             ports,
             senders,
             backends: found.backends,
@@ -117,8 +167,8 @@ impl Placed {
 
     fn onearm(facts: &Facts, host: &str, backends: &[IpAddr]) -> Result<Self> {
         let found = discovery::onearm(facts, host, backends)?;
-        let root = Arc::new(NetNs::open(&facts.root)?);
-        let nic = other(&found.nic)?;
+        let root = facts.root.clone();
+        let nic = other(&found.nic);
         let port = Port {
             name: nic.name,
             ifindex: nic.ifindex,
@@ -131,9 +181,13 @@ impl Placed {
             native: false,
             slot: 0,
         };
-        let senders = found.ports.iter().filter_map(|p| p.peer.as_ref()).map(other).collect::<Result<_>>()?;
+        let senders = found.ports.iter().filter_map(|p| p.peer.as_ref()).map(other).collect();
+        let ports = vec![port];
         Ok(Self {
-            ports: vec![port],
+            switches: numbered(&ports),
+            slots: BTreeMap::new(),
+            host_pid: Some(found.host.pid),
+            ports,
             senders,
             backends: found.backends,
             summary: api::Placement {
@@ -172,11 +226,7 @@ impl Placed {
 
     /// The ports' records by slot.
     pub fn records(&self) -> BTreeMap<u16, PortRecord> {
-        let mut names: Vec<&str> = self.ports.iter().filter_map(|p| p.switch.as_deref()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let number =
-            |name: &str| (1u16..).zip(&names).find(|(_, n)| **n == name).map_or(0, |(number, _)| number);
+        let number = |name: &str| self.switches.get(name).copied().unwrap_or(0);
         self.ports
             .iter()
             .map(|port| {
@@ -190,48 +240,32 @@ impl Placed {
     /// Turns the senders' offloads off, each written down before.
     pub fn fix_offloads(&self, run_dir: &Path, record: &mut Record) -> Result<()> {
         for sender in &self.senders {
-            let context = || format!("cannot turn offloads of {} off", sender.name);
-            let change = ethtool::plan(&sender.ns, &sender.name, Offloads::PEER).with_context(context)?;
-            if change.is_empty() {
-                continue;
-            }
-            record.add(change.clone());
-            record.write(run_dir)?;
-            ethtool::turn_off(&sender.ns, &change).with_context(context)?;
+            sender.fix_offloads(run_dir, record)?;
         }
         Ok(())
     }
 
     /// Attaches the programs: the peers' first, since frames sent into a veth vanish without one there.
     pub fn attach(&mut self, dataplane: &mut DataPlane, run_dir: &Path, record: &mut Record) -> Result<()> {
-        let words = |point: &AttachPoint<'_>, host: &Option<String>| {
-            let place = host.as_ref().map_or_else(String::new, |host| format!(" in {host}"));
-            (point.pin_name(), format!("{} on {}{place}", point.role.program(), point.name))
-        };
         for port in &self.ports {
-            record.programs.extend([words(&port.point(), &port.ns_host)]);
-            let host = if port.ns_host.is_some() { &None } else { &port.host };
-            record.programs.extend(port.peer.as_ref().map(|peer| words(&peer.point(), host)));
+            port.note(record);
         }
         record.write(run_dir)?;
         for port in &self.ports {
-            let Some(peer) = &port.peer else { continue };
-            // Hosts give their interfaces names that others have, too.
-            dataplane.attach(&peer.point()).with_context(|| format!("the other end of {}", port.name))?;
+            port.attach_peer(dataplane)?;
         }
         for port in &mut self.ports {
-            let attached = dataplane.attach(&AttachPoint {
-                ns: &port.ns,
-                ifindex: port.ifindex,
-                name: &port.name,
-                role: Role::Balance,
-            })?;
-            port.native = attached.native;
+            port.attach(dataplane)?;
         }
+        self.retain(dataplane)?;
+        Ok(())
+    }
+
+    /// Takes the programs off interfaces that are none of these; returns the names of their pins.
+    pub fn retain(&self, dataplane: &DataPlane) -> Result<Vec<String>> {
         let mut wanted: Vec<AttachPoint<'_>> = self.ports.iter().map(Port::point).collect();
         wanted.extend(self.ports.iter().filter_map(|port| port.peer.as_ref()).map(Other::point));
-        dataplane.retain_links(&wanted)?;
-        Ok(())
+        dataplane.retain_links(&wanted)
     }
 
     /// The port with this slot.
@@ -254,6 +288,39 @@ pub fn is_same_port(
 }
 
 impl Port {
+    /// Whether it is the very same port, and not one that has its name or its index now.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let end = |peer: &Option<Other>| peer.as_ref().map(|peer| (peer.ifindex, peer.ns.id));
+        (self.ifindex, self.ns.id, &self.name) == (other.ifindex, other.ns.id, &other.name)
+            && end(&self.peer) == end(&other.peer)
+    }
+
+    /// Writes the programs of the port and its peer down, in words.
+    pub fn note(&self, record: &mut Record) {
+        let words = |point: &AttachPoint<'_>, host: &Option<String>| {
+            let place = host.as_ref().map_or_else(String::new, |host| format!(" in {host}"));
+            (point.pin_name(), format!("{} on {}{place}", point.role.program(), point.name))
+        };
+        record.programs.extend([words(&self.point(), &self.ns_host)]);
+        let host = if self.ns_host.is_some() { &None } else { &self.host };
+        record.programs.extend(self.peer.as_ref().map(|peer| words(&peer.point(), host)));
+    }
+
+    /// Puts the pass program on the peer; before [`Self::attach`], since frames sent into a veth vanish without it.
+    pub fn attach_peer(&self, dataplane: &mut DataPlane) -> Result<()> {
+        if let Some(peer) = &self.peer {
+            // Hosts give their interfaces names that others have, too.
+            dataplane.attach(&peer.point()).with_context(|| format!("the other end of {}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the balancer on the port.
+    pub fn attach(&mut self, dataplane: &mut DataPlane) -> Result<()> {
+        self.native = dataplane.attach(&self.point())?.native;
+        Ok(())
+    }
+
     fn point(&self) -> AttachPoint<'_> {
         AttachPoint { ns: &self.ns, ifindex: self.ifindex, name: &self.name, role: Role::Balance }
     }
@@ -288,29 +355,47 @@ impl Port {
 }
 
 impl Other {
+    /// Turns the offloads off whose work XDP would not see, each written down before.
+    pub fn fix_offloads(&self, run_dir: &Path, record: &mut Record) -> Result<()> {
+        let context = || format!("cannot turn offloads of {} off", self.name);
+        let ns = NetNs::open(&self.ns).with_context(context)?;
+        let change = ethtool::plan(&ns, &self.name, Offloads::PEER).with_context(context)?;
+        if change.is_empty() {
+            return Ok(());
+        }
+        record.add(change.clone());
+        record.write(run_dir)?;
+        ethtool::turn_off(&ns, &change).with_context(context)
+    }
+
     fn point(&self) -> AttachPoint<'_> {
         AttachPoint { ns: &self.ns, ifindex: self.ifindex, name: &self.name, role: Role::Pass }
     }
 }
 
-fn inline_port(port: &HostPort, root: &Arc<NetNs>) -> Result<Port> {
-    Ok(Port {
+/// Numbers for the switches, in the order of their names, from 1.
+fn numbered(ports: &[Port]) -> BTreeMap<String, u16> {
+    let names: BTreeSet<&String> = ports.iter().filter_map(|port| port.switch.as_ref()).collect();
+    names.into_iter().cloned().zip(1..).collect()
+}
+
+fn inline_port(port: &HostPort, root: &NsRef) -> Port {
+    Port {
         name: port.ifname.clone(),
         ifindex: port.ifindex,
-        ns: Arc::clone(root),
+        ns: root.clone(),
         ns_host: None,
         switch: port.switch.clone(),
         shaping: port.shaping.clone(),
         host: port.peer.as_ref().map(|peer| peer.label.clone()),
-        peer: port.peer.as_ref().map(other).transpose()?,
+        peer: port.peer.as_ref().map(other),
         native: false,
         slot: 0,
-    })
+    }
 }
 
-fn other(peer: &Peer) -> Result<Other> {
-    let ns = NetNs::open(&peer.ns)?;
-    Ok(Other { name: peer.ifname.clone(), ifindex: peer.ifindex, ns: Arc::new(ns) })
+fn other(peer: &Peer) -> Other {
+    Other { name: peer.ifname.clone(), ifindex: peer.ifindex, ns: peer.ns.clone() }
 }
 
 #[cfg(test)]

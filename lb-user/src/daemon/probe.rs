@@ -1,5 +1,6 @@
 //! Probes on the wire: one packet socket for each port.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::io::mac::Mac;
+use crate::io::netns::{NetNs, NsId};
 use crate::io::packet::{PacketError, PacketSocket, Received};
 use crate::io::sys;
 use crate::io::{arp, filter};
 
-use super::place::Placed;
+use super::place::{Placed, Port};
 
 /// How long to wait before reading a socket again that said an error.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -44,14 +46,20 @@ impl Arrival {
 pub struct Probes {
     sockets: Vec<(u16, Arc<PacketSocket>)>,
     arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
-    readers: Vec<JoinHandle<()>>,
+    sender: Option<mpsc::UnboundedSender<Arrival>>,
+    readers: BTreeMap<u16, Reader>,
 }
 
-impl Drop for Probes {
+/// The task that reads a port's socket; it ends with this.
+struct Reader {
+    /// Index and namespace of the interface.
+    of: (u32, NsId),
+    task: JoinHandle<()>,
+}
+
+impl Drop for Reader {
     fn drop(&mut self) {
-        for reader in &self.readers {
-            reader.abort();
-        }
+        self.task.abort();
     }
 }
 
@@ -59,17 +67,34 @@ impl Probes {
     /// Opens a socket on every port.
     pub fn open(placed: &Placed) -> Result<Self> {
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let mut probes = Self::default();
-        probes.arrivals = Some(arrivals);
-        let filter = filter::program(&[]);
+        let mut probes = Self { arrivals: Some(arrivals), sender: Some(sender), ..Self::default() };
         for port in &placed.ports {
-            let socket = PacketSocket::open(&port.ns, port.ifindex, &filter)
-                .with_context(|| format!("cannot probe through {}", port.name))?;
-            let socket = Arc::new(socket);
-            probes.readers.push(tokio::spawn(read(port.slot, Arc::clone(&socket), sender.clone())));
-            probes.sockets.push((port.slot, socket));
+            probes.add(port)?;
         }
         Ok(probes)
+    }
+
+    /// Opens a socket on a port, unless there is one; one on an interface that had its slot before is closed.
+    pub fn add(&mut self, port: &Port) -> Result<()> {
+        let of = (port.ifindex, port.ns.id);
+        if self.readers.get(&port.slot).is_some_and(|reader| reader.of == of) {
+            return Ok(());
+        }
+        self.remove(port.slot);
+        let Some(sender) = self.sender.clone() else { return Ok(()) };
+        let socket = PacketSocket::open(&NetNs::open(&port.ns)?, port.ifindex, &filter::program(&[]))
+            .with_context(|| format!("cannot probe through {}", port.name))?;
+        let socket = Arc::new(socket);
+        let task = tokio::spawn(read(port.slot, Arc::clone(&socket), sender));
+        self.readers.insert(port.slot, Reader { of, task });
+        self.sockets.push((port.slot, socket));
+        Ok(())
+    }
+
+    /// Closes the socket of a slot, if there is one.
+    pub fn remove(&mut self, slot: u16) {
+        self.readers.remove(&slot);
+        self.sockets.retain(|(other, _)| *other != slot);
     }
 
     /// Waits for the next packet. Safe to drop and call again.

@@ -72,6 +72,22 @@ impl Record {
         self.programs.remove(pin).unwrap_or_else(|| pin.to_owned())
     }
 
+    /// Sets the offloads back that were changed on interfaces which `keep` does not know any more.
+    pub fn restore_others(&mut self, run_dir: &Path, keep: impl Fn(&OffloadChange) -> bool) -> Result<()> {
+        let before = self.offloads.len();
+        self.offloads.retain(|change| {
+            keep(change)
+                || match ethtool::restore(change) {
+                    Ok(Restored::Gone | Restored::Done) => false,
+                    Err(error) => {
+                        tracing::warn!("{error}");
+                        true
+                    }
+                }
+        });
+        if before == self.offloads.len() { Ok(()) } else { self.write(run_dir) }
+    }
+
     /// Undoes every change of offloads and removes the file; what could not be undone is named and stays in it.
     pub fn undo(&mut self, run_dir: &Path, detached: &mut Detached) -> Result<()> {
         self.offloads.retain(|change| match ethtool::restore(change) {

@@ -129,7 +129,7 @@ impl Daemon {
             ));
         }
         for place in self.placed.backends.iter().filter(|place| place.port.is_none()) {
-            warnings.push(format!("backend {} was on no host when lb started", place.ip));
+            warnings.push(format!("backend {} is on no host", place.ip));
         }
         let (_, capacity) = ConnTable::open(&self.pins)?.memory()?;
         if capacity != self.config.connections.table_size {

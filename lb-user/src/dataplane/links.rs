@@ -9,7 +9,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, XdpMode};
 
 use super::{DataPlane, Pins, program};
-use crate::io::netns::{NetNs, NsId, run_in};
+use crate::io::netns::{NetNs, NsId, NsRef, run_in};
 
 /// Which program stands on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl Role {
 #[derive(Debug)]
 pub struct AttachPoint<'a> {
     /// The namespace.
-    pub ns: &'a NetNs,
+    pub ns: &'a NsRef,
     /// The interface's index in it.
     pub ifindex: u32,
     /// The interface's name, for messages.
@@ -53,7 +53,7 @@ pub struct AttachPoint<'a> {
 impl AttachPoint<'_> {
     /// Name of the link's pin, which is its identity on this machine.
     pub fn pin_name(&self) -> String {
-        pin_name(self.role, self.ns.id(), self.ifindex)
+        pin_name(self.role, self.ns.id, self.ifindex)
     }
 }
 
@@ -109,7 +109,9 @@ impl DataPlane {
     fn attach_new(&mut self, point: &AttachPoint<'_>, path: &Path, mode: XdpMode) -> Result<()> {
         let program = program(&mut self.ebpf, point.role)?;
         let ifindex = point.ifindex;
-        let id = run_in(point.ns, || program.attach_to_if_index(ifindex, mode))?
+        // Open no longer than needed: whoever holds a namespace keeps a dead host's interfaces alive.
+        let ns = NetNs::open(point.ns)?;
+        let id = run_in(&ns, || program.attach_to_if_index(ifindex, mode))?
             .map_err(|error| explain(error, point.name))?;
         let link = program.take_link(id)?;
         let Ok(link) = FdLink::try_from(link) else {
@@ -123,8 +125,8 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Takes programs off interfaces that are not in `wanted` any more; returns how many.
-    pub fn retain_links(&self, wanted: &[AttachPoint<'_>]) -> Result<usize> {
+    /// Takes programs off interfaces that are not in `wanted` any more; returns the names of their pins.
+    pub fn retain_links(&self, wanted: &[AttachPoint<'_>]) -> Result<Vec<String>> {
         let links = self.pins.links();
         let wanted: Vec<PathBuf> = wanted.iter().map(|point| links.join(point.pin_name())).collect();
         retain_links(&self.pins, &wanted)
@@ -153,12 +155,12 @@ fn explain(error: ProgramError, name: &str) -> anyhow::Error {
     }
 }
 
-/// Takes every program off whose pin is not among `wanted`; returns how many.
-pub fn retain_links(pins: &Pins, wanted: &[PathBuf]) -> Result<usize> {
-    let mut removed = 0;
+/// Takes every program off whose pin is not among `wanted`; returns the names of the pins.
+pub fn retain_links(pins: &Pins, wanted: &[PathBuf]) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
     for path in pins.link_paths()?.iter().filter(|path| !wanted.contains(path)) {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-        removed += 1;
+        removed.extend(path.file_name().and_then(|n| n.to_str()).map(str::to_owned));
     }
     Ok(removed)
 }

@@ -235,6 +235,41 @@ pub fn inline(facts: &Facts, attach: &[String], backends: &[IpAddr]) -> Result<I
     Ok(Inline { ports, skipped, backends })
 }
 
+/// The same for a network that changes under a running balancer: what is missing, or cannot be taken, is left out and
+/// named. With `attach`, of those interfaces only.
+pub fn inline_present(
+    facts: &Facts,
+    attach: &[String],
+    backends: &[IpAddr],
+) -> Result<(Inline, Vec<String>), DiscoveryError> {
+    let view = View::new(facts);
+    let mut missing = Vec::new();
+    let (mut ports, skipped) = if attach.is_empty() {
+        view.all_ports()?
+    } else {
+        let mut ports = Vec::new();
+        for name in attach {
+            match view.named_ports(std::slice::from_ref(name)) {
+                Ok(found) => ports.extend(found),
+                Err(DiscoveryError::MissingInterface { .. }) => {
+                    missing.push(format!("interface {name} is not there; it is taken when it comes"));
+                }
+                Err(error) => missing.push(error.to_string()),
+            }
+        }
+        ports.sort_by(|a, b| natural(&a.ifname).cmp(&natural(&b.ifname)));
+        (ports, Vec::new())
+    };
+    let nowhere = |ip| Place { ip, port: None, mac: None };
+    let backends: Vec<Place> =
+        backends.iter().map(|&ip| place(ip, &ports).unwrap_or_else(|_| nowhere(ip))).collect();
+    for port in &mut ports {
+        let here = backends.iter().filter(|place| place.port.as_ref() == Some(&port.ifname));
+        port.backends = here.map(|place| place.ip).collect();
+    }
+    Ok((Inline { ports, skipped, backends }, missing))
+}
+
 /// Finds the host, its interface and the backends of the one-armed placement.
 pub fn onearm(facts: &Facts, host: &str, backends: &[IpAddr]) -> Result<Onearm, DiscoveryError> {
     let nodes: Vec<&Node> = facts.nodes.hosts_named(host).collect();

@@ -215,6 +215,11 @@ pub enum LinkEvent {
         /// Its last index.
         ifindex: u32,
     },
+    /// What shapes it may have changed.
+    Qdisc {
+        /// Its index.
+        ifindex: u32,
+    },
     /// Events were lost: list the links again.
     Lost,
 }

@@ -32,4 +32,5 @@ pub mod netlink;
 pub mod netns;
 pub mod ovs;
 pub mod packet;
+pub mod pidfd;
 pub mod sys;

@@ -192,7 +192,7 @@ impl Netlink {
     }
 }
 
-/// What happens to the links of one namespace from the moment of [`open`](Self::open) on.
+/// What happens to the links of one namespace, and to their qdiscs, from the moment of [`open`](Self::open) on.
 ///
 /// Open it first and list the links then, so that nothing falls in between.
 pub struct Watch {
@@ -218,7 +218,7 @@ impl Watch {
         let runtime = runtime()?;
         let (mut connection, _, messages) = run_in(ns, || {
             let _inside = runtime.enter();
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Link, MulticastGroup::Tc])
         })?
         .map_err(NetlinkError::Open)?;
         let socket = connection.socket_mut().socket_mut();
@@ -265,6 +265,10 @@ fn event_of(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<LinkEvent> 
             let link = link_of(message)?;
             Some(LinkEvent::Deleted { name: link.name, ifindex: link.ifindex })
         }
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewQueueDiscipline(message)
+            | RouteNetlinkMessage::DelQueueDiscipline(message),
+        ) => u32::try_from(message.header.index).ok().map(|ifindex| LinkEvent::Qdisc { ifindex }),
         NetlinkPayload::Overrun(_) => Some(LinkEvent::Lost),
         _ => None,
     }

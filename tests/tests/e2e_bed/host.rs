@@ -212,3 +212,10 @@ impl Talk {
         }
     }
 }
+
+/// A connection of the calling thread's namespace: a line there, one back, and closed.
+pub fn one_line(to: &str, line: &str) -> std::io::Result<String> {
+    let stream = TcpStream::connect_timeout(&to.parse::<SocketAddr>().unwrap(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Talk { reader: BufReader::new(stream) }.say(line)
+}

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::daemon::{Lb, binary};
 use super::net::{Net, ensure_ovs};
-use super::shell::unique;
+use super::shell::{run, unique};
 
 /// Hosts 1 to 3 at 10.0.0.n, one-armed also the balancer's host; torn down with this.
 pub struct Mininet {
@@ -19,22 +19,29 @@ pub struct Mininet {
     pub switch: String,
     /// Mininet's names of the hosts, the balancer's last.
     pub hosts: Vec<String>,
+    /// Ends every name.
+    pub tag: String,
     child: Child,
 }
 
 impl Mininet {
     /// `placement` is `inline` or `onearm`; the controller is told of the balancer by `lb`'s daemon.
     pub fn start(placement: &str, lb: &Lb) -> Self {
-        ensure_ovs();
         // Interface names have 15 characters at most, and Mininet makes them longer.
         let tag = format!("{}", std::process::id() * 4 % 1_000_000 + u32::try_from(unique() % 4).unwrap());
+        Self::start_as(placement, lb, &tag)
+    }
+
+    /// The same with the names of an earlier one, which has ended.
+    pub fn start_as(placement: &str, lb: &Lb, tag: &str) -> Self {
+        ensure_ovs();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e_bed/network.py");
         let port =
             std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
         let mut child = Command::new("/usr/bin/python3")
             .arg("-B")
             .arg(script)
-            .args([placement, &tag])
+            .args([placement, tag])
             .arg(lb.run_dir().join("lb.sock"))
             .arg(&lb.folder.0)
             .arg(port)
@@ -59,7 +66,23 @@ impl Mininet {
         let pids: Vec<u32> =
             names.iter().map(|name| u32::try_from(hosts[name].as_u64().unwrap()).unwrap()).collect();
         let switch = told["switch"].as_str().unwrap().to_owned();
-        Self { net: Net::of_processes(&pids), switch, hosts: names, child }
+        Self { net: Net::of_processes(&pids), switch, hosts: names, tag: tag.to_owned(), child }
+    }
+
+    /// Kills Mininet and its hosts' shells: nobody cleans up. The switch is left, as after a crash.
+    pub fn kill(mut self) {
+        // The names of the namespaces would keep them.
+        self.net.forget();
+        let shells = self.hosts.iter().flat_map(|host| {
+            let found = run(&format!("pgrep -f mininet:{host}$"));
+            String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+        });
+        let shells: Vec<String> = shells.collect();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        for shell in shells {
+            run(&format!("kill -s KILL {shell}"));
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod host;
+mod maps;
 mod mininet;
 mod net;
 mod raw;
@@ -11,9 +12,10 @@ mod shell;
 mod tag;
 
 pub use daemon::{Lb, Ofshim, binary, refusal};
-pub use host::{Server, Talk, body, curl, curl_command, echo_udp, talk};
+pub use host::{Server, Talk, body, curl, curl_command, echo_udp, one_line, talk};
+pub use maps::contents;
 pub use mininet::Mininet;
 pub use net::{Mode, Net, address};
-pub use raw::{Capture, Frame, Wire};
+pub use raw::{Capture, Frame, Wire, enter};
 pub use shell::{Folder, Process, must, root, run, wait};
 pub use tag::Tagger;

@@ -72,6 +72,35 @@ impl Net {
         net
     }
 
+    /// Removes the names of the hosts' namespaces.
+    pub fn forget(&mut self) {
+        for number in self.hosts() {
+            must(&format!("ip netns del {}", self.ns(number)));
+        }
+        self.hosts = 0;
+    }
+
+    /// Takes the cable of a host out of the switch, and destroys it.
+    pub fn unplug(&self, number: u32) {
+        must(&format!("ovs-vsctl -t 10 del-port {}", self.port(number)));
+        must(&format!("ip link del {}", self.port(number)));
+    }
+
+    /// Plugs a host of the first bridge in again, with the same names and addresses; nothing else is the same.
+    pub fn plug(&self, number: u32) {
+        let (ns, port) = (self.ns(number), self.port(number));
+        must(&format!("ip link add {port} type veth peer name eth0 netns {ns}"));
+        must(&format!("sysctl -q -w net.ipv6.conf.{port}.disable_ipv6=1"));
+        must(&format!("ip link set {port} up"));
+        must(&format!("ip -n {ns} link set eth0 address 02:00:00:00:00:{number:02x}"));
+        must(&format!("ip -n {ns} address add {}/8 dev eth0", address(number)));
+        must(&format!("ip -n {ns} link set eth0 up"));
+        must(&format!(
+            "ovs-vsctl -t 10 add-port {} {port} -- set interface {port} ofport_request={number}",
+            self.bridge(1)
+        ));
+    }
+
     fn add_bridge(&self, mode: Mode) {
         let fail_mode = if mode == Mode::Secure { "secure" } else { "standalone" };
         must(&format!(

@@ -87,8 +87,10 @@ impl Config {
     /// The first setting in which `new` differs that a running balancer cannot change, if there is one.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
-        if self.placement != new.placement {
-            Some("[placement]")
+        if self.placement.kind != new.placement.kind {
+            Some("kind in [placement]")
+        } else if self.placement.host != new.placement.host {
+            Some("host in [placement]")
         } else {
             let (old, new) = (self.connections.sizes(), new.connections.sizes());
             old.into_iter().zip(new).find(|(old, new)| old != new).map(|((key, _), _)| key)
