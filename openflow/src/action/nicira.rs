@@ -241,7 +241,7 @@ nx_actions! {
             src: OutputField,
         } "output";
         /// Write a field, under a mask if it has one.
-        33 = RegLoad2 lead 6 {
+        33 = RegLoad2 {
             /// Field, value and mask.
             field: MatchField as oxm_field,
         } "set_field";

@@ -3,6 +3,7 @@
 mod actions;
 mod common;
 mod errors;
+mod everything;
 mod flows;
 mod framer;
 mod matches;
@@ -11,5 +12,6 @@ mod ofctl;
 mod packets;
 mod ports;
 mod random;
+mod samples;
 mod session;
 mod vectors;
