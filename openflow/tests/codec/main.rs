@@ -2,10 +2,12 @@
 
 mod actions;
 mod common;
+mod corpus;
 mod errors;
 mod everything;
 mod flows;
 mod framer;
+mod hostile;
 mod matches;
 mod multipart;
 mod ofctl;
