@@ -137,7 +137,7 @@ fn sizes(connections: &ConnectionsConfig) -> [(&'static str, u32); 6] {
     [
         ("CONNS", connections.table_size),
         ("HALF_OPEN", connections.half_open_size),
-        ("SNAT", connections.snat_size),
+        ("SNATS", connections.snat_size),
         ("AFFINITY", connections.affinity_size),
         ("SOURCES", connections.source_size),
         ("FRAGMENTS", connections.fragment_size),
