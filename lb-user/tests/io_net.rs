@@ -85,7 +85,7 @@ fn links_with_peers_addresses_and_qdiscs() {
         assert_eq!((port.peer_ifindex, port.peer_nsid), (Some(host.ifindex), Some(nsid)));
         assert_eq!(host.peer_ifindex, Some(port.ifindex));
         assert_eq!((port.mtu, host.mtu), (1500, 9000));
-        assert_eq!(host.ipv4.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.77.0.1/24"]);
+        assert_eq!(host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.77.0.1/24"]);
         assert!(host.mac.is_some_and(|mac| bed.host.ip("link show h-eth0").contains(&mac.to_string())));
         assert_eq!((port.qdisc.as_deref(), port.shaping.as_deref()), (Some("noqueue"), None));
         assert_eq!(port.xdp, None);

@@ -6,6 +6,7 @@
 mod admin;
 mod conns;
 mod difference;
+pub mod hosts;
 mod lookout;
 mod network;
 mod orders;
@@ -115,7 +116,7 @@ pub struct Ready {
 }
 
 /// Sets everything up. An error leaves nothing attached that was not attached before.
-pub async fn start(options: Options) -> Result<Ready> {
+pub async fn start(mut options: Options) -> Result<Ready> {
     if !sys::is_root() {
         bail!("lb run needs root, to load XDP programs and to enter the hosts' namespaces: run it with sudo");
     }
@@ -125,6 +126,7 @@ pub async fn start(options: Options) -> Result<Ready> {
     ensure_bpffs(&options.pin_dir)?;
     let object = object::bytes(options.object.as_deref(), options.log_packets)?;
     let facts = facts::gather().await?;
+    hosts::resolve(&mut options.config, &facts).map_err(anyhow::Error::msg)?;
     let placed = Placed::find(&options.config, &facts)?;
     let root = NetNs::open(&facts.root)?;
     let watch = Watch::open(&root)?;

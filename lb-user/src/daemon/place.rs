@@ -84,7 +84,7 @@ pub const PROBER_MAC: Mac = Mac([0x06, 0x6c, 0x62, 0x70, 0x72, 0x62]);
 impl Placed {
     /// Finds the places; changes nothing.
     pub fn find(config: &Config, facts: &Facts) -> Result<Self> {
-        let backends = config.backend_addresses();
+        let backends = config.single_backend_addresses();
         match config.placement.kind {
             PlacementKind::Inline => Self::inline(facts, &config.placement.attach, &backends),
             PlacementKind::OneArm => {
@@ -98,7 +98,7 @@ impl Placed {
     /// Finds what is there of the places, whatever is missing; changes nothing. What is missing, in words, comes with
     /// it. An error means that it cannot be known now.
     pub fn find_present(config: &Config, facts: &Facts) -> Result<(Self, Vec<String>)> {
-        let backends = config.backend_addresses();
+        let backends = config.single_backend_addresses();
         if config.placement.kind == PlacementKind::Inline {
             let (found, missing) = discovery::inline_present(facts, &config.placement.attach, &backends)?;
             return Ok((Self::of_inline(facts, found)?, missing));

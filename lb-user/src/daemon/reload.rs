@@ -19,6 +19,7 @@ use crate::server::{Denied, Reply};
 
 use super::Daemon;
 use super::difference::difference;
+use super::hosts;
 
 /// A reload that waits for a look at the network.
 pub struct Reload {
@@ -50,11 +51,14 @@ impl Daemon {
     /// Finishes the reloads that waited for this look.
     pub(super) fn reload_with(&mut self, facts: &Result<Facts>, reloads: Vec<Reload>) -> Result<Option<u64>> {
         let mut wake_at = None;
-        for Reload { file, check, reply } in reloads {
-            let accepted = self.accept(&file).and_then(|accepted| match facts {
-                Ok(facts) => self.is_there(&accepted.config, facts).map(|()| accepted),
+        for Reload { mut file, check, reply } in reloads {
+            let accepted = match facts {
+                Ok(facts) => hosts::resolve(&mut file, facts).and_then(|()| {
+                    let accepted = self.accept(&file)?;
+                    self.is_there(&accepted.config, facts).map(|()| accepted)
+                }),
                 Err(error) => Err(format!("{error:#}")),
-            });
+            };
             match accepted {
                 Ok(Accepted { config, overlay, changes }) => {
                     if !check {
@@ -116,7 +120,8 @@ impl Daemon {
             .cloned()
             .collect();
         let known = self.config.backend_addresses();
-        let new: Vec<_> = config.backend_addresses().into_iter().filter(|ip| !known.contains(ip)).collect();
+        let new: Vec<_> =
+            config.single_backend_addresses().into_iter().filter(|ip| !known.contains(ip)).collect();
         if !new.is_empty() && (attach.is_empty() || !present.is_empty()) {
             discovery::inline(facts, &present, &new).map_err(|error| error.to_string())?;
         }

@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::api;
 use crate::cli::ExplainArgs;
 use crate::client;
-use crate::daemon::{records, tables};
+use crate::daemon::{hosts, records, tables};
 use crate::dataplane::{self, Pins};
 use crate::failure::Failure;
 use crate::io::facts::{self, Facts};
@@ -120,10 +120,11 @@ pub async fn run(run_dir: &Path, pin_dir: &Path, arguments: &ExplainArgs) -> Res
     let addresses: std::collections::BTreeSet<_> = addresses.into_iter().map(records::address).collect();
     let live = dataplane::read_model(&Pins::new(pin_dir), |key| addresses.contains(&key.client))?;
     let mut notes = Vec::new();
+    let facts = facts::gather().await;
     let (model, names, tables) = match &arguments.with {
         None => (live, Names::of_status(&status), "live".to_owned()),
         Some(file) => {
-            let (model, plan) = other_tables(file, &live, &status, &mut notes)?;
+            let (model, plan) = other_tables(file, &live, &status, &facts, &mut notes)?;
             (model, Names::of_plan(&plan, &status), file.display().to_string())
         }
     };
@@ -132,7 +133,7 @@ pub async fn run(run_dir: &Path, pin_dir: &Path, arguments: &ExplainArgs) -> Res
         Some(name) => Some(names.ifindex(name)?),
         None => None,
     };
-    let mut ground = Ground { model, names, facts: facts::gather().await.ok(), ingress, notes };
+    let mut ground = Ground { model, names, facts: facts.ok(), ingress, notes };
     ground.model.remember_questions();
     let packets = match arguments.pair() {
         Some((client, vip)) => ground.pair(client, vip, arguments.is_tcp())?,
@@ -162,12 +163,18 @@ fn other_tables(
     file: &Path,
     live: &Model,
     status: &api::Status,
+    facts: &Result<facts::Facts, facts::GatherError>,
     notes: &mut Vec<String>,
 ) -> Result<(Model, Plan), Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::wrong(format!("--with {}: cannot be read: {error}", file.display())))?;
-    let config = Config::from_toml(&text, &file.display().to_string())
+    let mut config = Config::from_toml(&text, &file.display().to_string())
         .map_err(|error| Failure::wrong(error.to_string()))?;
+    match facts {
+        Ok(facts) => hosts::resolve(&mut config, facts)
+            .map_err(|why| Failure::wrong(format!("{}: {why}", file.display())))?,
+        Err(error) => notes.push(format!("the hosts are not known: {error}")),
+    }
     let mut ids = Ids::default();
     let mut health = HealthView::new();
     for vip in &status.vips {
@@ -338,8 +345,7 @@ impl Ground {
     fn host_of(&self, address: IpAddr) -> Option<(Mac, u32)> {
         let facts = self.facts.as_ref()?;
         let links = facts.spaces.iter().flat_map(|space| &space.links);
-        let link =
-            links.into_iter().find(|link| link.ipv4.iter().any(|ip| IpAddr::V4(ip.address) == address))?;
+        let link = links.into_iter().find(|link| link.has_address(address))?;
         Some((link.mac?, link.peer_ifindex?))
     }
 }

@@ -4,12 +4,12 @@
 //! links between switches are never taken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde::Serialize;
 
 use super::facts::Facts;
-use super::link::{Ipv4Prefix, Link, XdpAttachment};
+use super::link::{IfAddress, Link, XdpAttachment};
 use super::mac::Mac;
 use super::mininet::Node;
 use super::netns::NsRef;
@@ -33,7 +33,7 @@ pub struct Peer {
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its addresses.
-    pub ipv4: Vec<Ipv4Prefix>,
+    pub addresses: Vec<IfAddress>,
     /// The XDP program on it.
     pub xdp: Option<XdpAttachment>,
 }
@@ -301,8 +301,8 @@ pub fn onearm(facts: &Facts, host: &str, backends: &[IpAddr]) -> Result<Onearm, 
     ports.retain(|port| port.switch.as_deref().is_some_and(|switch| connected.contains(switch)));
     // Only what is in the interface's own networks can be reached without a router.
     let places = backends.iter().map(|&ip| {
-        if !nic.ipv4.iter().any(|prefix| prefix.contains(ip)) {
-            let networks = nic.ipv4.iter().map(ToString::to_string).collect();
+        if !nic.addresses.iter().any(|prefix| prefix.contains(ip)) {
+            let networks = nic.addresses.iter().map(ToString::to_string).collect();
             return Err(DiscoveryError::BackendUnreachable { ip, networks });
         }
         // The same address on several backends is what layer-2 DSR allows: the prober finds them all.
@@ -315,16 +315,18 @@ pub fn onearm(facts: &Facts, host: &str, backends: &[IpAddr]) -> Result<Onearm, 
 /// Finds the one port behind which a host has the address.
 fn place(ip: IpAddr, ports: &[HostPort]) -> Result<Place, DiscoveryError> {
     let peers = || ports.iter().filter_map(|port| Some((port, port.peer.as_ref()?)));
-    let owners: Vec<_> = peers().filter(|(_, peer)| peer.ipv4.iter().any(|own| own.address == ip)).collect();
+    let owners: Vec<_> =
+        peers().filter(|(_, peer)| peer.addresses.iter().any(|own| own.address == ip)).collect();
     match owners[..] {
         [(port, peer)] => Ok(Place { ip, port: Some(port.ifname.clone()), mac: Some(peer.mac) }),
         [] => {
-            let in_network = peers().any(|(_, peer)| peer.ipv4.iter().any(|own| own.contains(ip)));
+            let in_network = peers().any(|(_, peer)| peer.addresses.iter().any(|own| own.contains(ip)));
             // What is behind hardware shows only when it answers.
             if in_network || ports.iter().any(|port| port.peer.is_none()) {
                 return Ok(Place { ip, port: None, mac: None });
             }
-            let mut networks: Vec<String> = peers().flat_map(|(_, peer)| network_names(&peer.ipv4)).collect();
+            let mut networks: Vec<String> =
+                peers().flat_map(|(_, peer)| network_names(&peer.addresses)).collect();
             networks.sort();
             networks.dedup();
             Err(DiscoveryError::BackendUnreachable { ip, networks })
@@ -337,12 +339,8 @@ fn place(ip: IpAddr, ports: &[HostPort]) -> Result<Place, DiscoveryError> {
     }
 }
 
-fn network_names(prefixes: &[Ipv4Prefix]) -> impl Iterator<Item = String> {
-    prefixes.iter().map(|prefix| {
-        let bits = 32u32.saturating_sub(u32::from(prefix.prefix_len));
-        let mask = u32::MAX.checked_shl(bits).unwrap_or(0);
-        format!("{}/{}", Ipv4Addr::from(u32::from(prefix.address) & mask), prefix.prefix_len)
-    })
+fn network_names(addresses: &[IfAddress]) -> impl Iterator<Item = String> {
+    addresses.iter().map(|address| address.network().to_string())
 }
 
 /// The facts, with what is looked up often.
@@ -535,7 +533,7 @@ impl<'a> View<'a> {
             ifindex: other.ifindex,
             mac: other.mac?,
             mtu: other.mtu,
-            ipv4: other.ipv4.clone(),
+            addresses: other.addresses.clone(),
             xdp: other.xdp,
         })
     }

@@ -26,7 +26,7 @@ fn link(name: &str, ifindex: u32) -> Link {
         master: None,
         qdisc: Some("noqueue".to_owned()),
         shaping: None,
-        ipv4: Vec::new(),
+        addresses: Vec::new(),
         xdp: None,
     }
 }
@@ -79,11 +79,11 @@ impl Net {
         let port = Link { peer_ifindex: Some(2), peer_nsid: Some(n as i32), ..link(&name, index) };
         self.0.links.push(port);
         self.port(switch, &name, "");
-        let address = Ipv4Addr::new(10, 0, 0, n as u8);
+        let address = IpAddr::from([10, 0, 0, n as u8]);
         let nic = Link {
             peer_ifindex: Some(index),
             peer_nsid: Some(0),
-            ipv4: vec![Ipv4Prefix { address, prefix_len: 8 }],
+            addresses: vec![IfAddress { address, prefix_len: 8 }],
             mac: Some(Mac([0, 0, 0, 0, 0, n as u8])),
             ..link(&format!("h{n}-eth0"), 2)
         };
@@ -241,7 +241,7 @@ fn backends_in_the_network_wait_and_others_are_refused() {
     assert_eq!(found.backends[1], Place { ip: ips(&[77])[0], port: None, mac: None });
     let error = inline(&net.0, &[], &[IpAddr::from([192, 168, 7, 7])]).expect_err("elsewhere").to_string();
     assert_eq!(error, "backend 192.168.7.7 is on no attached network; the attached networks are 10.0.0.0/8");
-    net.0.spaces[1].links[1].ipv4[0].address = Ipv4Addr::new(10, 0, 0, 1);
+    net.0.spaces[1].links[1].addresses[0].address = IpAddr::from([10, 0, 0, 1]);
     let error = inline(&net.0, &[], &ips(&[1])).expect_err("twice").to_string();
     assert!(error.contains("s1-eth1 to h1, s1-eth2 to h2"), "{error}");
     inline(&net.0, &["s1-eth2".to_owned()], &ips(&[1])).expect("only one of them is attached");
@@ -303,7 +303,7 @@ fn onearm_finds_the_host_its_interface_and_the_backends() {
     let error = onearm(&net.0, "h7", &[IpAddr::from([192, 168, 7, 7])]).expect_err("elsewhere");
     assert!(matches!(error, DiscoveryError::BackendUnreachable { .. }), "{error}");
     // The same address on two hosts is what layer-2 DSR is for.
-    net.0.spaces[1].links[1].ipv4[0].address = Ipv4Addr::new(10, 0, 0, 1);
+    net.0.spaces[1].links[1].addresses[0].address = IpAddr::from([10, 0, 0, 1]);
     assert_eq!(onearm(&net.0, "h7", &ips(&[1])).expect("found").backends[0].mac, None);
 }
 

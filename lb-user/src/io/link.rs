@@ -1,7 +1,8 @@
 //! What is known about a network interface, and what its qdiscs mean for redirected packets.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use lb_core::host::addr::Prefix;
 use serde::{Deserialize, Serialize};
 
 use super::mac::Mac;
@@ -40,26 +41,28 @@ pub struct XdpAttachment {
     pub mode: XdpMode,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface, with its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Ipv4Prefix {
+pub struct IfAddress {
     /// The address.
-    pub address: Ipv4Addr,
-    /// Length of its network prefix, 0 to 32.
+    pub address: IpAddr,
+    /// Length of its network prefix, 0 to 32 or to 128.
     pub prefix_len: u8,
 }
 
-impl Ipv4Prefix {
+impl IfAddress {
+    /// Its network.
+    pub fn network(&self) -> Prefix {
+        Prefix::of(self.address, self.prefix_len)
+    }
+
     /// Whether `other` is in the same network.
     pub fn contains(&self, other: IpAddr) -> bool {
-        let IpAddr::V4(other) = other else { return false };
-        let shift = 32u32.saturating_sub(u32::from(self.prefix_len));
-        let mask = u32::MAX.checked_shl(shift).unwrap_or(0);
-        (u32::from(self.address) ^ u32::from(other)) & mask == 0
+        self.network().contains(other)
     }
 }
 
-impl std::fmt::Display for Ipv4Prefix {
+impl std::fmt::Display for IfAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix_len)
     }
@@ -93,8 +96,8 @@ pub struct Link {
     /// The first of its egress qdiscs that limits, delays or drops: a redirected packet would escape it.
     /// Filled by [`Netlink::links`](super::netlink::Netlink::links) only, not in events.
     pub shaping: Option<String>,
-    /// Its IPv4 addresses. Filled by [`Netlink::links`](super::netlink::Netlink::links) only.
-    pub ipv4: Vec<Ipv4Prefix>,
+    /// Its addresses, IPv6 link-local ones left out. Filled by [`Netlink::links`](super::netlink::Netlink::links) only.
+    pub addresses: Vec<IfAddress>,
     /// Its XDP program.
     pub xdp: Option<XdpAttachment>,
 }
@@ -106,8 +109,8 @@ impl Link {
     }
 
     /// Whether the address is one of its own.
-    pub fn has_ipv4(&self, address: Ipv4Addr) -> bool {
-        self.ipv4.iter().any(|prefix| prefix.address == address)
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|prefix| prefix.address == address)
     }
 }
 
@@ -241,12 +244,14 @@ mod tests {
     #[test]
     fn prefixes_contain_their_network() {
         let prefix =
-            |text: &str, prefix_len| Ipv4Prefix { address: text.parse().expect("address"), prefix_len };
+            |text: &str, prefix_len| IfAddress { address: text.parse().expect("address"), prefix_len };
         let other = IpAddr::from([10, 0, 1, 9]);
         assert!(prefix("10.0.0.1", 8).contains(other));
         assert!(!prefix("10.0.0.1", 24).contains(other));
         assert!(prefix("10.0.1.9", 32).contains(other));
         assert!(!prefix("10.0.1.8", 32).contains(other));
         assert!(prefix("192.168.0.1", 0).contains(other));
+        assert!(!prefix("2001:db8::1", 0).contains(other), "another family");
+        assert!(prefix("2001:db8::1", 64).contains("2001:db8::2".parse().expect("address")));
     }
 }

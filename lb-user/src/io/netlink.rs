@@ -28,7 +28,7 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::task::JoinHandle;
 
 use super::link::{
-    Ipv4Prefix, Link, LinkEvent, Neighbour, NeighbourState, Qdisc, XdpAttachment, XdpMode, is_shaping,
+    IfAddress, Link, LinkEvent, Neighbour, NeighbourState, Qdisc, XdpAttachment, XdpMode, is_shaping,
 };
 use super::mac::Mac;
 use super::netns::{NetNs, NetNsError, run_in};
@@ -92,7 +92,7 @@ impl Netlink {
         Ok(Self { handle, connection: runtime.spawn(connection) })
     }
 
-    /// All links, sorted by index, with their IPv4 addresses and shaping qdiscs.
+    /// All links, sorted by index, with their addresses and shaping qdiscs.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let request = self.handle.link().get();
         let request = request.set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
@@ -102,9 +102,9 @@ impl Netlink {
 
         let request = self.handle.address().get().execute();
         let addresses: Vec<AddressMessage> = answer("addresses", request.try_collect()).await?;
-        for (ifindex, prefix) in addresses.iter().filter_map(ipv4_of) {
+        for (ifindex, prefix) in addresses.iter().filter_map(address_of) {
             if let Some(link) = links.get_mut(&ifindex) {
-                link.ipv4.push(prefix);
+                link.addresses.push(prefix);
             }
         }
         for qdisc in self.all_qdiscs().await? {
@@ -294,7 +294,7 @@ fn link_of(message: &LinkMessage) -> Option<Link> {
         master: None,
         qdisc: None,
         shaping: None,
-        ipv4: Vec::new(),
+        addresses: Vec::new(),
         xdp: None,
     };
     for attribute in &message.attributes {
@@ -347,13 +347,23 @@ fn xdp_of(attributes: &[LinkXdp]) -> Option<XdpAttachment> {
     mode.map(|mode| XdpAttachment { prog_id, mode })
 }
 
-/// IFA_LOCAL is the interface's own address; on a point-to-point link IFA_ADDRESS is the other side's.
-fn ipv4_of(message: &AddressMessage) -> Option<(u32, Ipv4Prefix)> {
+/// IFA_LOCAL is the interface's own address; on a point-to-point link IFA_ADDRESS is the other side's. Without the first,
+/// as with IPv6 elsewhere, the second is its own.
+fn address_of(message: &AddressMessage) -> Option<(u32, IfAddress)> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        AddressAttribute::Local(address) => Some(*address),
         _ => None,
-    })?;
-    Some((message.header.index, Ipv4Prefix { address: local, prefix_len: message.header.prefix_len }))
+    });
+    let other = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    let address = local.or(other)?;
+    // Every interface has one of these; they say nothing about networks.
+    if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+        return None;
+    }
+    Some((message.header.index, IfAddress { address, prefix_len: message.header.prefix_len }))
 }
 
 fn qdisc_of(message: &TcMessage) -> Option<Qdisc> {

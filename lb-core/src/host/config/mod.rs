@@ -97,6 +97,16 @@ impl Config {
         }
     }
 
+    /// Every backend address that one host has, ascending, once.
+    #[must_use]
+    pub fn single_backend_addresses(&self) -> Vec<IpAddr> {
+        let backends = self.vips.iter().flat_map(|vip| &vip.backends).filter(|b| !b.is_told_apart());
+        let mut all: Vec<IpAddr> = backends.map(|backend| backend.address).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Every backend address, ascending, once.
     #[must_use]
     pub fn backend_addresses(&self) -> Vec<IpAddr> {
