@@ -357,3 +357,7 @@ const _: () = {
     assert!(lb_core::host::config::MAX_VIPS < MAX_VIPS);
     assert!((lb_core::host::ids::MAX_BACKEND_ID as usize) < MAX_BACKENDS);
 };
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;
