@@ -1,6 +1,6 @@
 //! A byte stream cut into messages by the length in their headers; nothing else is looked at.
 
-use crate::{DecodeError, ErrorKind, Message, Version, Xid};
+use crate::{DecodeError, ErrorKind, FrameRef, Message, Version, Xid};
 
 /// Size of the header that every message of every version begins with.
 pub const HEADER_BYTES: usize = 8;
@@ -112,16 +112,20 @@ impl Framer {
     ///
     /// A length below 8 is reported once; from then on the framer is dead and gives `None`.
     pub fn next_frame(&mut self) -> Option<Result<Frame, FrameError>> {
-        let rest = self.buffer.get(self.start..)?;
-        let header = *rest.first_chunk::<HEADER_BYTES>()?;
+        self.next_frame_ref().map(|frame| frame.map(|frame| frame.to_frame()))
+    }
+
+    /// As [`Framer::next_frame`], without a copy: the frame borrows from the framer, until the next one is asked for.
+    pub fn next_frame_ref(&mut self) -> Option<Result<FrameRef<'_>, FrameError>> {
+        let header = *self.buffer.get(self.start..)?.first_chunk::<HEADER_BYTES>()?;
         let [version, kind, len_high, len_low, xid @ ..] = header;
         let length = u16::from_be_bytes([len_high, len_low]);
         if usize::from(length) < HEADER_BYTES {
             *self = Self { dead: true, ..Self::default() };
             return Some(Err(FrameError::ShortLength { length, header }));
         }
-        let bytes = rest.get(..usize::from(length))?.to_vec();
+        let bytes = self.buffer.get(self.start..)?.get(..usize::from(length))?;
         self.start += bytes.len();
-        Some(Ok(Frame { version, kind, xid: Xid(u32::from_be_bytes(xid)), bytes }))
+        Some(Ok(FrameRef { version, kind, xid: Xid(u32::from_be_bytes(xid)), bytes }))
     }
 }

@@ -1,6 +1,7 @@
 //! Message types: the byte in the header of each version, and the name (1.0: 5.1, 1.3: 7.1).
 
-use crate::Version;
+use crate::wire::Put;
+use crate::{EncodeError, Version, Xid};
 
 /// What a message is, the same for all versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,24 +21,24 @@ pub(crate) enum Kind {
     PortStatus,
     PacketOut,
     FlowMod,
+    GroupMod,
     PortMod,
+    TableMod,
     MultipartRequest,
     MultipartReply,
     BarrierRequest,
     BarrierReply,
-    RoleRequest,
-    RoleReply,
-    GroupMod,
-    TableMod,
-    MeterMod,
     QueueGetConfigRequest,
     QueueGetConfigReply,
+    RoleRequest,
+    RoleReply,
     GetAsyncRequest,
     GetAsyncReply,
     SetAsync,
+    MeterMod,
 }
 
-/// Kind, name, type byte in 1.0 and in 1.3.
+/// Kind, name, type byte in 1.0 and in 1.3; in the order of [`Kind`].
 const TABLE: &[(Kind, &str, Option<u8>, Option<u8>)] = &[
     (Kind::Hello, "HELLO", Some(0), Some(0)),
     (Kind::Error, "ERROR", Some(1), Some(1)),
@@ -74,28 +75,68 @@ const TABLE: &[(Kind, &str, Option<u8>, Option<u8>)] = &[
 impl Kind {
     /// Kind and name of a type byte, if the version defines it.
     pub(crate) fn from_wire(version: Version, byte: u8) -> Option<(Self, &'static str)> {
-        TABLE
-            .iter()
-            .find(|(_, _, v1_0, v1_3)| pick(version, *v1_0, *v1_3) == Some(byte))
-            .map(|(kind, name, ..)| (*kind, *name))
+        let rows = match version {
+            Version::V1_0 => &ROWS_1_0,
+            Version::V1_3 => &ROWS_1_3,
+        };
+        let row = TABLE.get(usize::from(*rows.get(usize::from(byte))?))?;
+        Some((row.0, row.1))
     }
 
     /// The type byte, or `None` when the version has no such message.
     pub(crate) fn to_wire(self, version: Version) -> Option<u8> {
-        let row = TABLE.iter().find(|(kind, ..)| *kind == self)?;
+        let row = TABLE.get(self as usize)?;
         pick(version, row.2, row.3)
+    }
+
+    /// Writes the header of a message, then what `body` writes, and the length of both.
+    pub(crate) fn encode_with(
+        self,
+        version: Version,
+        xid: Xid,
+        out: &mut Vec<u8>,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let start = out.len();
+        let kind = self.to_wire(version).ok_or_else(|| EncodeError::not_in(version, self.name()))?;
+        out.put_u8(version.to_wire());
+        out.put_u8(kind);
+        out.put_u16(0);
+        out.put_u32(xid.0);
+        body(out)?;
+        out.patch_len(start + 2, start, "message")
     }
 
     /// The name, without a prefix.
     pub(crate) fn name(self) -> &'static str {
-        let row = TABLE.iter().find(|(kind, ..)| *kind == self);
-        row.map_or("message", |(_, name, ..)| name)
+        TABLE.get(self as usize).map_or("message", |row| row.1)
     }
 }
 
-fn pick(version: Version, v1_0: Option<u8>, v1_3: Option<u8>) -> Option<u8> {
+const fn pick(version: Version, v1_0: Option<u8>, v1_3: Option<u8>) -> Option<u8> {
     match version {
         Version::V1_0 => v1_0,
         Version::V1_3 => v1_3,
     }
+}
+
+/// Row of [`TABLE`] for each type byte of 1.0.
+const ROWS_1_0: [u8; TYPES] = rows(Version::V1_0);
+/// Row of [`TABLE`] for each type byte of 1.3.
+const ROWS_1_3: [u8; TYPES] = rows(Version::V1_3);
+/// No type byte is so high.
+const TYPES: usize = 32;
+
+const fn rows(version: Version) -> [u8; TYPES] {
+    let mut rows = [u8::MAX; TYPES];
+    let mut row: u8 = 0;
+    while (row as usize) < TABLE.len() {
+        let (kind, _, v1_0, v1_3) = TABLE[row as usize];
+        assert!(kind as usize == row as usize, "the rows are in the order of the kinds");
+        if let Some(byte) = pick(version, v1_0, v1_3) {
+            rows[byte as usize] = row;
+        }
+        row += 1;
+    }
+    rows
 }

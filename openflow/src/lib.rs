@@ -1,6 +1,7 @@
 //! OpenFlow 1.0 and 1.3: bytes to values and back, and nothing else.
 //!
 //! [`Framer`] cuts a stream into messages, [`Message::decode`] reads one, [`Message::encode`] writes one.
+//! [`FrameRef`], [`PacketInRef`] and [`PacketOutRef`] do the same for packets without a copy.
 //! Values are the same for all versions where the meaning is; encoding names what a version cannot express.
 //!
 //! # Contract
@@ -35,6 +36,7 @@ mod role;
 mod shown;
 mod table;
 mod types;
+mod view;
 mod wire;
 
 pub use action::{
@@ -83,3 +85,4 @@ pub use types::{
     BufferId, Cookie, DatapathId, FixedText, GroupId, MacAddr, MacAddrParseError, MeterId, NICIRA, ONF,
     PortNo, TableId, Version, Xid,
 };
+pub use view::{FrameRef, PacketInRef, PacketOutRef};

@@ -1,7 +1,7 @@
 //! The message: header, type, and the family that decodes and encodes the rest.
 
 use crate::kind::Kind;
-use crate::wire::{Put, Reader, Wire};
+use crate::wire::{Reader, Wire};
 use crate::{
     AsyncConfig, DecodeError, EncodeError, ErrorKind, ErrorMsg, Experimenter, FeaturesReply, FlowMod,
     FlowRemoved, GroupMod, Hello, MeterMod, MultipartReply, MultipartRequest, NICIRA, NiciraMsg, ONF, OnfMsg,
@@ -244,13 +244,10 @@ impl Message {
     }
 
     fn try_encode(&self, version: Version, xid: Xid, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let start = out.len();
-        let kind = self.kind().to_wire(version);
-        let kind = kind.ok_or_else(|| EncodeError::not_in(version, self.name()))?;
-        out.put_u8(version.to_wire());
-        out.put_u8(kind);
-        out.put_u16(0);
-        out.put_u32(xid.0);
+        self.kind().encode_with(version, xid, out, |out| self.encode_body(version, out))
+    }
+
+    fn encode_body(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
             Self::FeaturesRequest
             | Self::GetConfigRequest
@@ -281,7 +278,7 @@ impl Message {
             Self::MultipartRequest(request) => request.encode(version, out)?,
             Self::MultipartReply(reply) => reply.encode(version, out)?,
         }
-        out.patch_len(start + 2, start, "message")
+        Ok(())
     }
 }
 
@@ -289,16 +286,16 @@ impl Message {
 const HELLO_BYTE: u8 = 0;
 
 /// The header that all messages of all versions share, and what follows it.
-struct Header<'a> {
-    version_byte: u8,
-    version: Option<Version>,
-    kind: u8,
+pub(crate) struct Header<'a> {
+    pub(crate) version_byte: u8,
+    pub(crate) version: Option<Version>,
+    pub(crate) kind: u8,
     xid: Xid,
-    body: Reader<'a>,
+    pub(crate) body: Reader<'a>,
 }
 
 impl<'a> Header<'a> {
-    fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let version_byte = bytes.first().copied().unwrap_or(0);
         let version = Version::from_wire(version_byte);
         let speaking = version.unwrap_or(Version::V1_0);

@@ -1,7 +1,9 @@
 //! PACKET_IN and PACKET_OUT.
 
 use crate::wire::{Put, Reader, refuse};
-use crate::{Action, BufferId, Cookie, DecodeError, EncodeError, Match, PortNo, TableId, Version, action};
+use crate::{
+    Action, BufferId, Cookie, DecodeError, EncodeError, Match, PacketOutRef, PortNo, TableId, Version, action,
+};
 
 /// PACKET_IN: a packet for the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,14 +165,7 @@ impl PacketOut {
     }
 
     pub(crate) fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        out.put_u32(self.buffer_id.0);
-        out.put_port(self.in_port, version)?;
-        let length_at = out.len();
-        out.zeros(if version == Version::V1_3 { 8 } else { 2 });
-        let start = out.len();
-        action::encode_list(&self.actions, version, out)?;
-        out.patch_len(length_at, start, "actions of a packet-out")?;
-        out.extend_from_slice(&self.data);
-        Ok(())
+        let Self { buffer_id, in_port, actions, data } = self;
+        PacketOutRef { buffer_id: *buffer_id, in_port: *in_port, actions, data }.encode_body(version, out)
     }
 }

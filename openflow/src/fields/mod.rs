@@ -388,10 +388,7 @@ impl Match {
 
     /// The ingress port that this match asks for.
     pub fn find_in_port(&self) -> Option<PortNo> {
-        self.fields.iter().find_map(|field| match field {
-            MatchField::InPort(port) | MatchField::Nxm(NxmField::InPort(port)) => Some(*port),
-            _ => None,
-        })
+        self.fields.iter().find_map(MatchField::as_in_port)
     }
 
     /// The exact Ethernet destination that this match asks for.
@@ -408,6 +405,16 @@ impl Match {
             MatchField::EthSrc { value, mask: None } => Some(*value),
             _ => None,
         })
+    }
+}
+
+impl MatchField {
+    /// The port, if this field is the ingress port.
+    pub(crate) fn as_in_port(&self) -> Option<PortNo> {
+        match self {
+            Self::InPort(port) | Self::Nxm(NxmField::InPort(port)) => Some(*port),
+            _ => None,
+        }
     }
 }
 

@@ -179,6 +179,13 @@ pub(crate) fn encode_field(field: &MatchField, out: &mut Vec<u8>) -> Result<(), 
 
 /// Reads a match with its padding.
 pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Match, DecodeError> {
+    let mut fields = Vec::new();
+    for_each(reader, |field| fields.push(field))?;
+    Ok(Match::from(fields))
+}
+
+/// Reads a match with its padding, and gives each field to `take`.
+pub(crate) fn for_each(reader: &mut Reader<'_>, mut take: impl FnMut(MatchField)) -> Result<(), DecodeError> {
     let mut outer = reader.clone().blaming(ErrorKind::BadMatchBadLen);
     let at = outer.offset();
     let kind = outer.u16("match.type")?;
@@ -193,7 +200,10 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Match, DecodeError> {
     let mut fields = outer.sub(fields_len, "match")?;
     outer.pad(pad8(length))?;
     reader.take(length + pad8(length), "match")?;
-    Ok(Match::from(read_all(&mut fields, decode_field)?))
+    while !fields.is_empty() {
+        take(decode_field(&mut fields)?);
+    }
+    Ok(())
 }
 
 /// Reads fields without a header around them, `length` bytes with padding behind them: the match of Nicira's messages.

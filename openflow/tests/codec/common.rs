@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use openflow::{DecodeError, Message, Version, Xid};
+use openflow::{DecodeError, Framer, Message, PacketInRef, Version, Xid};
 
 /// Bytes of hex digits; blanks and line ends are for the reader.
 pub fn hex(text: &str) -> Vec<u8> {
@@ -67,12 +67,33 @@ pub fn check_truncations(bytes: &[u8]) {
 pub fn check_any(bytes: &[u8]) {
     match Message::decode(bytes) {
         Ok((version, xid, message)) => {
+            check_borrowed(bytes, &message);
             let again = encode(&message, version, xid.0);
             let decoded = Message::decode(&again);
             assert_eq!(decoded.as_ref(), Ok(&(version, xid, message)), "from {}", to_hex(bytes));
             assert_eq!(again.len(), bytes.len(), "from {}", to_hex(bytes));
         }
-        Err(error) => check_error(bytes, &error),
+        Err(error) => {
+            if error.message == "PACKET_IN" {
+                assert_eq!(PacketInRef::decode(bytes), Err(error.clone()), "from {}", to_hex(bytes));
+            }
+            check_error(bytes, &error);
+        }
+    }
+}
+
+/// What borrows says the same as what owns.
+fn check_borrowed(bytes: &[u8], message: &Message) {
+    let mut framer = Framer::new();
+    framer.push(bytes).expect("one message has room");
+    let frame = framer.next_frame_ref().expect("a whole message").expect("a length of 8 and more");
+    assert_eq!(frame.bytes, bytes);
+    let packet_in = frame.packet_in().expect("the message decodes");
+    match message {
+        Message::PacketIn(expected) => {
+            assert_eq!(packet_in.map(|packet_in| packet_in.to_packet_in()).as_ref(), Some(expected));
+        }
+        _ => assert_eq!(packet_in, None),
     }
 }
 
