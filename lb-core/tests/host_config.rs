@@ -102,6 +102,7 @@ fn every_key_is_read() {
         rise: 4,
         fall: 5,
         jitter_pct: 6,
+        ..HealthConfig::preset(HealthPreset::Pox)
     };
     assert_eq!(config.health, health);
     let connections = ConnectionsConfig {
@@ -163,7 +164,9 @@ fn the_examples_of_the_manual_are_accepted() {
     // The one with every key in it shows the defaults where it says so.
     let defaults = Config::from_toml(VIP, "f").unwrap();
     let full = manual.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
-    let full = Config::from_toml(full, "f").unwrap();
+    let mut full = Config::from_toml(full, "f").unwrap();
+    assert!(full.health.probe_address.v4.is_some(), "there is no default for it");
+    full.health.probe_address = defaults.health.probe_address;
     assert_eq!((full.health, full.connections), (defaults.health, defaults.connections));
 }
 
@@ -248,7 +251,7 @@ fn refusals_in_a_vip() {
     let cases = [
         (
             format!("prot = 80\n{backend}"),
-            "lb.toml:3: unknown key \"prot\" in [[vip]]; known keys: name, address, port, protocol, selection, mode, mac, affinity_s, snat, snat_ports, tunnel_source, tunnel_mtu, echo, allow, deny, max_new_per_source_s, over_cap, on_down, no_backend, backend; did you mean \"port\"?",
+            "lb.toml:3: unknown key \"prot\" in [[vip]]; known keys: name, address, port, protocol, selection, mode, mac, affinity_s, snat, snat_ports, tunnel_source, tunnel_mtu, echo, allow, deny, max_new_per_source_s, over_cap, on_down, no_backend, check, slow_start_s, backend; did you mean \"port\"?",
         ),
         (format!("port = 70000\n{backend}"), "lb.toml:3: port 70000 is outside 0..=65535"),
         (format!("port = -1\n{backend}"), "lb.toml:3: port -1 is outside 0..=65535"),

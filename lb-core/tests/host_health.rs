@@ -377,7 +377,18 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         |(interval_ms, timeout_pct, rise, fall, jitter_pct, seed, pox)| {
             let preset = if pox { HealthPreset::Pox } else { HealthPreset::Default };
             let timeout_ms = (interval_ms * timeout_pct / 100).max(1);
-            Settings::new(&HealthConfig { preset, interval_ms, timeout_ms, rise, fall, jitter_pct }, seed)
+            Settings::new(
+                &HealthConfig {
+                    preset,
+                    interval_ms,
+                    timeout_ms,
+                    rise,
+                    fall,
+                    jitter_pct,
+                    ..HealthConfig::preset(preset)
+                },
+                seed,
+            )
         },
     )
 }

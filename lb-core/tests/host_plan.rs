@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{Config, Protocol, VipKey};
-use lb_core::host::health::{Neighbour, State};
+use lb_core::host::health::{FULL_SHARE, Neighbour, State};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{Diff, HealthView, Plan, Seen, Service, ServiceVip};
 use lb_core::host::{maglev, seed};
@@ -45,19 +45,22 @@ fn last_octet(address: IpAddr) -> u8 {
     }
 }
 
-fn health(states: &[(&str, State)]) -> HealthView {
-    states
-        .iter()
-        .map(|(address, state)| {
-            let neighbour =
-                Neighbour { mac: MacAddr([0, 0, 0, 0, 0, last_octet(ip(address))]), interface: 1 };
-            (ip(address), Seen { state: *state, neighbour: Some(neighbour) })
+fn health(config: &Config, states: &[(&str, State)]) -> HealthView {
+    let backends = config.vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| (vip, backend)));
+    backends
+        .filter_map(|(vip, backend)| {
+            let (_, state) = states.iter().find(|(address, _)| ip(address) == backend.address)?;
+            let mac = MacAddr([0, 0, 0, 0, 0, last_octet(backend.address)]);
+            let neighbour = Some(Neighbour { mac, interface: 1 });
+            let key = BackendKey::of(vip, backend);
+            Some((key, Seen { state: *state, neighbour, share: FULL_SHARE }))
         })
         .collect()
 }
 
 fn plan(lines: &str, ids: &mut Ids, states: &[(&str, State)], last: Option<&Plan>) -> Plan {
-    Plan::from_config(&config(lines), ids, &health(states), last).unwrap()
+    let config = config(lines);
+    Plan::from_config(&config, ids, &health(&config, states), last).unwrap()
 }
 
 fn members(plan: &Plan, vip: u16) -> Vec<u16> {

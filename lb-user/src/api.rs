@@ -138,6 +138,10 @@ pub struct Backend {
     pub since_ms: u64,
     /// How often it went down since the daemon started.
     pub downs: u64,
+    /// Why its last check failed; `None` if that passed, or there is no check.
+    pub last_failure: Option<String>,
+    /// How much of its weight it takes, in per cent: less than 100 during a slow start.
+    pub share_pct: u16,
     /// Its MAC, once a probe was answered.
     pub mac: Option<String>,
     /// Whether others have the same address, so that only the MAC tells it.

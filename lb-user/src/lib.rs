@@ -1,6 +1,7 @@
 //! The balancer's daemon and command line as a library: what the binary `lb` is put together from.
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod conns;

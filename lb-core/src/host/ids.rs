@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::addr::MacAddr;
-use super::config::{Config, MAX_VIPS, VipKey};
+use super::config::{BackendConfig, Config, MAX_VIPS, VipConfig, VipKey};
 use crate::table;
 
 /// The highest id of a VIP, 256; the lowest is 1, 0 means none.
@@ -31,6 +31,14 @@ pub struct BackendKey {
     pub port: u16,
     /// Its MAC, if that and not the address alone tells it from others.
     pub mac: Option<MacAddr>,
+}
+
+impl BackendKey {
+    /// The key of `backend` of `vip`.
+    #[must_use]
+    pub fn of(vip: &VipConfig, backend: &BackendConfig) -> Self {
+        Self { vip: vip.key(), address: backend.address, port: vip.service_port(backend), mac: backend.mac }
+    }
 }
 
 /// An id with its generation.

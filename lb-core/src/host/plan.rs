@@ -15,13 +15,13 @@ use super::config::{
     Admin, Config, Mode, NoBackend, OnDown, OverCap, Protocol, Selection, SnatConfig, TunnelConfig,
     VipConfig, VipKey,
 };
-use super::health::{Neighbour, Prober, State};
+use super::health::{FULL_SHARE, Members, Neighbour, Prober, State};
 use super::ids::{BackendKey, Id, Ids, NoIdLeft};
 use super::lists::Lists;
 use super::{maglev, ring, seed};
 
-/// What is known about the backends' health, by address. A backend that is not there counts as probing.
-pub type HealthView = BTreeMap<IpAddr, Seen>;
+/// What is known about the backends' health. A backend that is not there counts as probing.
+pub type HealthView = BTreeMap<BackendKey, Seen>;
 
 /// The health of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,14 +30,19 @@ pub struct Seen {
     pub state: State,
     /// Where it was last found.
     pub neighbour: Option<Neighbour>,
+    /// How much of its weight it may take, in tenths, 1 to [`FULL_SHARE`].
+    pub share: u16,
 }
 
-/// The health of all backends that `prober` watches.
+/// The health of all `members`, whose hosts `prober` watches.
 #[must_use]
-pub fn health_view(prober: &Prober) -> HealthView {
-    prober
-        .status()
-        .map(|(address, status)| (address, Seen { state: status.state, neighbour: status.neighbour }))
+pub fn health_view(members: &Members, prober: &Prober) -> HealthView {
+    members
+        .iter()
+        .map(|(key, status)| {
+            let neighbour = prober.neighbour(key.address);
+            (*key, Seen { state: status.state, neighbour, share: status.share })
+        })
         .collect()
 }
 
@@ -109,7 +114,7 @@ pub struct Rotation {
 pub struct Member {
     /// The backend's id.
     pub id: u16,
-    /// Its weight, 1 to 256.
+    /// Its weight relative to the others, never 0; tenths of the configured ones while one of the VIP's grows.
     pub weight: u16,
     /// Its stable name in hash space.
     pub seed: u64,
@@ -219,15 +224,21 @@ impl Plan {
         let key = vip.key();
         let Some(id) = ids.vip(&key) else { return };
         let (mut up, mut fallback) = (Vec::new(), Vec::new());
+        let growing = vip.backends.iter().any(|backend| {
+            let key = BackendKey::of(vip, backend);
+            health.get(&key).is_some_and(|seen| seen.state == State::Up && seen.share < FULL_SHARE)
+        });
         let known = last.and_then(|last| last.vips.get(&id.id)).map(|vip| vip.rotation.members.as_slice());
         for backend in &vip.backends {
             let port = vip.service_port(backend);
             let backend_key = BackendKey { vip: key, address: backend.address, port, mac: backend.mac };
             let Some(backend_id) = ids.backend(&backend_key) else { continue };
-            let seen = health.get(&backend.address).copied();
-            let Seen { state, neighbour } = seen.unwrap_or(Seen { state: State::Probing, neighbour: None });
+            let seen = health.get(&backend_key).copied();
+            let unknown = Seen { state: State::Probing, neighbour: None, share: FULL_SHARE };
+            let Seen { state, neighbour, share } = seen.unwrap_or(unknown);
             let state = administered(backend.admin, state);
-            let member = Member { id: backend_id.id, weight: backend.weight, seed: seed_of(&backend_key) };
+            let weight = backend.weight * if growing { share } else { 1 };
+            let member = Member { id: backend_id.id, weight, seed: seed_of(&backend_key) };
             if member.weight > 0 {
                 match state {
                     State::Up => up.push(member),

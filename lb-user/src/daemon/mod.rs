@@ -4,6 +4,7 @@
 //! comes from the pure parts of `lb-core` (health, plan).
 
 mod admin;
+mod checks;
 mod conns;
 mod difference;
 pub mod hosts;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lb_core::host::config::{Admin, Config, PlacementKind};
-use lb_core::host::health::{Command, Event, Prober, State};
+use lb_core::host::health::{Command, Event, Prober};
 use lb_core::host::ids::Ids;
 use lb_core::host::overlay::Whom;
 use lb_core::host::plan::{Plan, health_view};
@@ -44,6 +45,7 @@ use crate::object;
 use crate::server::{self, Denied, Query};
 
 use self::admin::Administration;
+use self::checks::Checks;
 use self::lookout::Lookout;
 use self::network::Host;
 use self::place::Placed;
@@ -99,6 +101,7 @@ struct Daemon {
     host: Option<Host>,
     config_file: Option<PathBuf>,
     prober: Prober,
+    checks: Checks,
     ids: Ids,
     plan: Plan,
     /// When the plan was last put into force, on the monotonic clock.
@@ -161,6 +164,7 @@ pub async fn start(mut options: Options) -> Result<Ready> {
         host: None,
         config_file: options.config_file,
         prober: Prober::new(health),
+        checks: Checks::new(seed),
         placed,
         record,
         ids: Ids::default(),
@@ -253,8 +257,8 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let mut wake_at = self.wake()?;
         loop {
-            let pause =
-                Duration::from_nanos(wake_at.unwrap_or(u64::MAX).saturating_sub(sys::clock_monotonic()));
+            let next = wake_at.into_iter().chain(self.checks.next_wake()).min();
+            let pause = Duration::from_nanos(next.unwrap_or(u64::MAX).saturating_sub(sys::clock_monotonic()));
             let next = tokio::select! {
                 _ = terminate.recv() => return Ok(End::Stopped),
                 _ = interrupt.recv() => return Ok(End::Stopped),
@@ -310,9 +314,11 @@ impl Daemon {
         // The first commands only say when to wake; the daemon's work begins with a wake.
         drop(self.prober.configure(health, &self.config.backend_addresses(), now));
         let records = self.placed.records();
+        self.configure_checks()?;
         for (address, neighbour) in &found.up {
             if place::is_same_port(&existing_ports, &records, neighbour.interface) {
                 self.prober.assume_up(*address, *neighbour, now);
+                self.checks.members.assume_up(*address, &found.in_rotation, now);
             }
         }
         self.ids = found.ids.clone();
@@ -333,7 +339,8 @@ impl Daemon {
         self.placed.fix_offloads(&self.run_dir, &mut self.record)?;
         self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
         self.dataplane.pin_programs()?;
-        self.probes = Probes::open(&self.placed)?;
+        self.probes = Probes::open(&self.placed, &checks::probe_addresses(&self.config))?;
+        self.claim_probe_addresses();
         self.host = Host::of(&self.placed)?;
         for warning in &self.placed.warnings {
             tracing::warn!("{warning}");
@@ -343,7 +350,7 @@ impl Daemon {
 
     /// Makes the tables what configuration and health say they should be.
     fn replan(&mut self) -> Result<()> {
-        let view = health_view(&self.prober);
+        let view = health_view(&self.checks.members, &self.prober);
         let plan = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan))?;
         let ports = self.placed.records();
         let around =
@@ -366,10 +373,13 @@ impl Daemon {
                 self.event(Event::FrameSeen { backend, at })?;
             }
         }
-        self.event(Event::Wake { drained_up_to })
+        let wake_at = self.event(Event::Wake { drained_up_to })?;
+        self.wake_checks(drained_up_to)?;
+        Ok(wake_at)
     }
 
     fn take_reply(&mut self, arrival: &probe::Arrival) -> Result<Option<u64>> {
+        self.take_frame(arrival)?;
         match arrival.event() {
             Some(event) => self.event(event),
             None => Ok(None),
@@ -379,7 +389,7 @@ impl Daemon {
     /// Hands an event to the prober and does what it says; returns when it wants to be woken.
     fn event(&mut self, event: Event) -> Result<Option<u64>> {
         let mut wake_at = None;
-        let mut changes = Vec::new();
+        let (mut moved, mut actions) = (false, Vec::new());
         let mut commands = self.prober.handle(event, sys::clock_monotonic());
         while !commands.is_empty() {
             let mut more = Vec::new();
@@ -390,20 +400,18 @@ impl Daemon {
                             more.extend(self.prober.handle(event, sys::clock_monotonic()));
                         }
                     }
-                    Command::StateChange { backend, from, to, reason, .. } => {
-                        changes.push((backend, from, to, reason));
+                    Command::StateChange { backend, to, reason, .. } => {
+                        moved = true;
+                        let now = sys::clock_monotonic();
+                        actions.extend(self.checks.members.host_changed(backend, to, reason, now));
                     }
                     Command::NextWakeAt(at) => wake_at = Some(at),
                 }
             }
             commands = more;
         }
-        if !changes.is_empty() {
-            self.replan()?;
-        }
-        // The line says what is so, not what will be.
-        for (backend, from, to, reason) in &changes {
-            log_change(*backend, *from, *to, reason);
+        if moved {
+            self.obey_members(actions, true)?;
         }
         Ok(wake_at)
     }
@@ -460,16 +468,6 @@ impl Daemon {
     /// Takes everything off the machine that this daemon, or one before it, put there.
     fn undo_everything(&mut self) -> Detached {
         undo(&self.pins, &mut self.record, &self.run_dir, self.forgets)
-    }
-}
-
-fn log_change(backend: std::net::IpAddr, from: State, to: State, reason: &impl std::fmt::Display) {
-    if to == State::Down {
-        tracing::warn!("backend {backend} {to} ({reason})");
-    } else if from == to {
-        tracing::info!("backend {backend} {to} again ({reason})");
-    } else {
-        tracing::info!("backend {backend} {to} ({reason})");
     }
 }
 

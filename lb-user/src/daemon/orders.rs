@@ -57,6 +57,7 @@ impl Daemon {
         let health = lb_core::host::health::Settings::new(&self.config.health, sys::clock_realtime());
         let commands =
             self.prober.configure(health, &self.config.backend_addresses(), sys::clock_monotonic());
+        self.configure_checks()?;
         self.replan()?;
         self.admin.changed_ns = sys::clock_monotonic();
         Ok(commands.iter().find_map(|command| match command {

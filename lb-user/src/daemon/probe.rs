@@ -15,7 +15,7 @@ use crate::io::mac::Mac;
 use crate::io::netns::{NetNs, NsId};
 use crate::io::packet::{PacketError, PacketSocket, Received};
 use crate::io::sys;
-use crate::io::{arp, filter};
+use crate::io::{arp, filter, ndp};
 
 use super::place::{Placed, Port};
 
@@ -25,19 +25,27 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 /// A frame that came in by a port.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    slot: u16,
-    received: Received,
+    /// The slot of the port.
+    pub slot: u16,
+    /// The frame.
+    pub received: Received,
 }
 
 impl Arrival {
     /// What it means to the prober: the sender is there.
     pub fn event(&self) -> Option<Event> {
-        let packet = arp::parse(&self.received.frame)?;
-        if packet.sender_ip.is_unspecified() {
-            return None;
-        }
-        let neighbour = Neighbour { mac: MacAddr(packet.sender_mac.0), interface: u32::from(self.slot) };
-        Some(Event::Reply { backend: packet.sender_ip.into(), received_at: self.received.at_ns, neighbour })
+        let frame = &self.received.frame;
+        let (backend, mac) = match (arp::parse(frame), ndp::parse(frame)) {
+            (Some(arp), _) if !arp.sender_ip.is_unspecified() && arp.says_where() => {
+                (IpAddr::V4(arp.sender_ip), arp.sender_mac)
+            }
+            (_, Some(ndp)) if ndp.kind == ndp::Kind::Advertisement => {
+                (IpAddr::V6(ndp.target), ndp.mac.unwrap_or(ndp.frame_source))
+            }
+            _ => return None,
+        };
+        let neighbour = Neighbour { mac: MacAddr(mac.0), interface: u32::from(self.slot) };
+        Some(Event::Reply { backend, received_at: self.received.at_ns, neighbour })
     }
 }
 
@@ -47,6 +55,8 @@ pub struct Probes {
     sockets: Vec<(u16, Arc<PacketSocket>)>,
     arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
     sender: Option<mpsc::UnboundedSender<Arrival>>,
+    /// What the sockets let through.
+    filter: Vec<libc::sock_filter>,
     readers: BTreeMap<u16, Reader>,
 }
 
@@ -64,10 +74,11 @@ impl Drop for Reader {
 }
 
 impl Probes {
-    /// Opens a socket on every port.
-    pub fn open(placed: &Placed) -> Result<Self> {
+    /// Opens a socket on every port, which also hears what is for the probe addresses.
+    pub fn open(placed: &Placed, probe_addresses: &[IpAddr]) -> Result<Self> {
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let mut probes = Self { arrivals: Some(arrivals), sender: Some(sender), ..Self::default() };
+        let filter = filter::program(probe_addresses);
+        let mut probes = Self { arrivals: Some(arrivals), sender: Some(sender), filter, ..Self::default() };
         for port in &placed.ports {
             probes.add(port)?;
         }
@@ -82,7 +93,7 @@ impl Probes {
         }
         self.remove(port.slot);
         let Some(sender) = self.sender.clone() else { return Ok(()) };
-        let socket = PacketSocket::open(&NetNs::open(&port.ns)?, port.ifindex, &filter::program(&[]))
+        let socket = PacketSocket::open(&NetNs::open(&port.ns)?, port.ifindex, &self.filter)
             .with_context(|| format!("cannot probe through {}", port.name))?;
         let socket = Arc::new(socket);
         let task = tokio::spawn(read(port.slot, Arc::clone(&socket), sender));
@@ -95,6 +106,31 @@ impl Probes {
     pub fn remove(&mut self, slot: u16) {
         self.readers.remove(&slot);
         self.sockets.retain(|(other, _)| *other != slot);
+    }
+
+    /// Hears what is for these probe addresses from now on.
+    pub fn listen_for(&mut self, probe_addresses: &[IpAddr]) -> Result<()> {
+        self.filter = filter::program(probe_addresses);
+        for (_, socket) in &self.sockets {
+            socket.set_filter(&self.filter).context("cannot change the filter of a packet socket")?;
+        }
+        Ok(())
+    }
+
+    /// Asks on every port who has an address.
+    pub fn ask_everybody(&self, address: IpAddr, from: Mac) {
+        let frame = question(from, address, None);
+        for (_, socket) in &self.sockets {
+            if let Err(error) = socket.send(&frame) {
+                tracing::debug!("question after {address} not sent: {error}");
+            }
+        }
+    }
+
+    /// Sends a frame by the port of a slot.
+    pub fn send_frame(&self, slot: u16, frame: &[u8]) -> Result<()> {
+        let (_, socket) = self.sockets.iter().find(|(s, _)| *s == slot).context("there is no such port")?;
+        Ok(socket.send(frame)?)
     }
 
     /// Waits for the next packet. Safe to drop and call again.
@@ -125,14 +161,11 @@ impl Probes {
     pub fn send(&self, backend: IpAddr, to: Destination, from: Mac) -> Vec<Event> {
         let at = sys::clock_monotonic();
         let mut events = Vec::new();
-        // ARP is IPv4's.
-        let IpAddr::V4(address) = backend else { return vec![Event::SendFailed { backend }] };
         let sent = match to {
             Destination::Unicast(neighbour) => {
                 let socket = self.sockets.iter().find(|(slot, _)| u32::from(*slot) == neighbour.interface);
-                match socket
-                    .map(|(_, socket)| socket.send(&arp::build_probe(from, address, Mac(neighbour.mac.0))))
-                {
+                let frame = question(from, backend, Some(Mac(neighbour.mac.0)));
+                match socket.map(|(_, socket)| socket.send(&frame)) {
                     Some(Ok(())) => true,
                     // Link events tell it for the root namespace; a one-armed host's own interface tells it here.
                     Some(Err(PacketError::LinkDown(_) | PacketError::LinkGone(_))) => {
@@ -148,8 +181,9 @@ impl Probes {
             }
             // Everybody is asked, not only until the first one was.
             Destination::Broadcast => {
+                let frame = question(from, backend, None);
                 let left = |(_, socket): &&(u16, Arc<PacketSocket>)| {
-                    let result = socket.send(&arp::build_probe(from, address, Mac::BROADCAST));
+                    let result = socket.send(&frame);
                     result
                         .inspect_err(|error| tracing::debug!("probe for {backend} not sent: {error}"))
                         .is_ok()
@@ -160,6 +194,14 @@ impl Probes {
         let outcome = if sent { Event::ProbeSent { backend, at } } else { Event::SendFailed { backend } };
         events.insert(0, outcome);
         events
+    }
+}
+
+/// The frame that asks for a backend: by ARP or by neighbour discovery.
+fn question(from: Mac, backend: IpAddr, to: Option<Mac>) -> Vec<u8> {
+    match backend {
+        IpAddr::V4(address) => arp::build_probe(from, address, to.unwrap_or(Mac::BROADCAST)).to_vec(),
+        IpAddr::V6(address) => ndp::build_probe(from, address, to),
     }
 }
 

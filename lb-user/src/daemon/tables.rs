@@ -25,6 +25,8 @@ pub struct Found {
     pub ids: Ids,
     /// Backends that answered it, with the MAC and the port slot it knew.
     pub up: BTreeMap<IpAddr, Neighbour>,
+    /// The backends of each VIP that were in rotation.
+    pub in_rotation: Vec<BackendKey>,
     /// Its backends, each with the key of its VIP.
     pub configured: Vec<(String, BackendConfig)>,
     /// All VIP ids in use.
@@ -82,6 +84,7 @@ pub fn find(dataplane: &DataPlane, config: &Config) -> Result<Found> {
         ));
         if matches!(record.state, backend_state::UP | backend_state::DRAINING) {
             found.up.insert(address, Neighbour { mac, interface: u32::from(record.slot) });
+            found.in_rotation.push(key);
         }
     }
     Ok(found)

@@ -1,12 +1,11 @@
 //! What the daemon knows, as the API tells it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
 use lb_core::conn::state;
 use lb_core::host::config::Admin;
-use lb_core::host::health::{State, Status as Health};
+use lb_core::host::health::{FULL_SHARE, State};
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
 use lb_core::table::{Ticks, TrafficCounter, ticks_from_ns, ticks_since};
@@ -26,7 +25,6 @@ use super::orders::admin_word;
 impl Daemon {
     /// The state.
     pub fn status(&self) -> Result<Status> {
-        let health: BTreeMap<IpAddr, Health> = self.prober.status().collect();
         let now = sys::clock_monotonic();
         let pass = self.sweeper.latest();
         let native = self.placed.ports.iter().all(|port| port.native);
@@ -39,12 +37,7 @@ impl Daemon {
             attach_mode: if native { "native" } else { "generic" }.to_owned(),
             prober_macs: self.placed.prober_macs(),
             interfaces: self.placed.ports.iter().map(super::place::Port::describe).collect(),
-            vips: self
-                .plan
-                .vips
-                .values()
-                .map(|vip| self.describe_vip(vip, &health, pass.as_deref(), now))
-                .collect(),
+            vips: self.plan.vips.values().map(|vip| self.describe_vip(vip, pass.as_deref(), now)).collect(),
             connections: self.describe_table(pass.as_deref(), now)?,
             pins: self.dataplane.objects()?,
             warnings: self.warnings()?,
@@ -57,13 +50,7 @@ impl Daemon {
         Ok(TableStatus { capacity, memory_bytes, bytes_per_entry, sweep: pass.map(|pass| sweep(pass, now)) })
     }
 
-    fn describe_vip(
-        &self,
-        vip: &VipPlan,
-        health: &BTreeMap<IpAddr, Health>,
-        pass: Option<&Pass>,
-        now: u64,
-    ) -> Vip {
+    fn describe_vip(&self, vip: &VipPlan, pass: Option<&Pass>, now: u64) -> Vip {
         let mine = |backend: &&BackendPlan| backend.vip == vip.id.id;
         Vip {
             id: vip.id.id,
@@ -82,20 +69,15 @@ impl Daemon {
                 .backends
                 .values()
                 .filter(mine)
-                .map(|backend| self.describe_backend(backend, health.get(&backend.key.address), pass, now))
+                .map(|backend| self.describe_backend(backend, pass, now))
                 .collect(),
         }
     }
 
-    fn describe_backend(
-        &self,
-        backend: &BackendPlan,
-        health: Option<&Health>,
-        pass: Option<&Pass>,
-        now: u64,
-    ) -> Backend {
+    fn describe_backend(&self, backend: &BackendPlan, pass: Option<&Pass>, now: u64) -> Backend {
+        let health = self.checks.members.status(&backend.key);
         let reason =
-            health.and_then(|h| h.reason).map_or_else(|| "not probed yet".to_owned(), |r| r.to_string());
+            health.and_then(|h| h.cause).map_or_else(|| "not probed yet".to_owned(), |c| c.to_string());
         let target = target_of_plan(backend);
         let drain = self.admin.drain(&target);
         let reason = administered_reason(backend, drain.as_ref()).unwrap_or(reason);
@@ -111,10 +93,12 @@ impl Daemon {
             drain,
             reason,
             since_ms: health.map_or(0, |h| now.saturating_sub(h.since_ns) / 1_000_000),
-            downs: health.map_or(0, |h| h.counters.flaps),
+            downs: health.map_or(0, |h| h.downs),
             mac: backend.neighbour.map(|n| n.mac).or(backend.key.mac).map(|mac| mac.to_string()),
             told_by_mac: backend.key.mac.is_some(),
             interface: slot.and_then(|slot| self.placed.port(slot)).map(|port| port.name.clone()),
+            last_failure: health.and_then(|h| h.last_failure).map(|failure| failure.to_string()),
+            share_pct: health.map_or(100, |h| h.share * 100 / FULL_SHARE),
             connections: pass.map(|pass| pass.open_by_backend.get(&backend.id.id).copied().unwrap_or(0)),
         }
     }

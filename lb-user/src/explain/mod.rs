@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use lb_core::host::config::{Config, PlacementKind, Protocol, VipKey};
-use lb_core::host::health::{Neighbour, State};
+use lb_core::host::health::{FULL_SHARE, Neighbour, State};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{HealthView, Plan, Seen};
 use lb_core::model::Model;
@@ -176,7 +176,7 @@ fn other_tables(
         Err(error) => notes.push(format!("the hosts are not known: {error}")),
     }
     let mut ids = Ids::default();
-    let mut health = HealthView::new();
+    let (mut health, mut hosts) = (HealthView::new(), BTreeMap::new());
     for vip in &status.vips {
         let protocol = if vip.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
         let ports =
@@ -189,14 +189,17 @@ fn other_tables(
             let mac = backend.mac.as_ref().filter(|_| backend.told_by_mac).and_then(|mac| mac.parse().ok());
             let owner = BackendKey { vip: key, address: backend.address, port, mac };
             ids.adopt_backend(owner, Id { id: backend.id, generation });
-            health.insert(backend.address, seen(backend, status, &live.ports));
+            let seen = seen(backend, status, &live.ports);
+            health.insert(owner, seen);
+            hosts.insert(backend.address, seen);
         }
     }
-    for address in config.backend_addresses() {
-        health.entry(address).or_insert_with(|| {
+    for (key, address) in backends_of(&config) {
+        let host = *hosts.entry(address).or_insert_with(|| {
             notes.push(format!("backend {address} is new: taken for up, its MAC and port are not known"));
-            Seen { state: State::Up, neighbour: None }
+            Seen { state: State::Up, neighbour: None, share: FULL_SHARE }
         });
+        health.entry(key).or_insert(host);
     }
     let plan = Plan::from_config(&config, &mut ids, &health, None)
         .map_err(|error| Failure::wrong(format!("{}: {error}", file.display())))?;
@@ -230,7 +233,15 @@ fn seen(backend: &api::Backend, status: &api::Status, ports: &BTreeMap<u16, Port
         mac: lb_core::host::addr::MacAddr(mac.0),
         interface: u32::from(*slot),
     });
-    Seen { state, neighbour }
+    Seen { state, neighbour, share: (backend.share_pct * FULL_SHARE / 100).clamp(1, FULL_SHARE) }
+}
+
+/// Every backend of a configuration, with its address.
+fn backends_of(config: &Config) -> impl Iterator<Item = (BackendKey, IpAddr)> + '_ {
+    config
+        .vips
+        .iter()
+        .flat_map(|vip| vip.backends.iter().map(|backend| (BackendKey::of(vip, backend), backend.address)))
 }
 
 impl Ground {

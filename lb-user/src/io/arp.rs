@@ -51,6 +51,11 @@ impl ArpPacket {
     pub fn is_announcement(&self) -> bool {
         self.sender_ip == self.target_ip && !self.sender_ip.is_unspecified()
     }
+
+    /// Whether it tells where its sender is: a reply or an announcement.
+    pub fn says_where(&self) -> bool {
+        self.op == ArpOp::Reply || self.is_announcement()
+    }
 }
 
 /// Builds the frame of a probe for `target` (RFC 5227, 2.1.1). `source` is both the frame's source and the

@@ -92,6 +92,14 @@ impl PacketSocket {
         self.ifindex
     }
 
+    /// Puts another filter into force at once.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn set_filter(&self, filter: &[libc::sock_filter]) -> Result<(), PacketError> {
+        attach_filter(self.fd.get_ref(), &mut filter.to_vec()).map_err(|e| classify(e, self.ifindex))
+    }
+
     /// Sends a frame as it is.
     ///
     /// # Errors
@@ -178,9 +186,8 @@ fn open_socket(ifindex: u32, mut code: Vec<libc::sock_filter>) -> io::Result<Own
         }
         OwnedFd::from_raw_fd(fd)
     };
-    let program = libc::sock_fprog { len: code.len() as libc::c_ushort, filter: code.as_mut_ptr() };
     let on: libc::c_int = 1;
-    set_option(&fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+    attach_filter(&fd, &mut code)?;
     set_option(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on)?;
     set_option(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &on)?;
     let address = libc::sockaddr_ll {
@@ -197,6 +204,11 @@ fn open_socket(ifindex: u32, mut code: Vec<libc::sock_filter>) -> io::Result<Own
         libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
     };
     if result == 0 { Ok(fd) } else { Err(io::Error::last_os_error()) }
+}
+
+fn attach_filter(fd: &OwnedFd, code: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: code.len() as libc::c_ushort, filter: code.as_mut_ptr() };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
 fn set_option<T>(fd: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {

@@ -18,6 +18,8 @@ pub(crate) fn a_status() -> Status {
         reason: reason.into(),
         since_ms: 61_000,
         downs: 0,
+        last_failure: None,
+        share_pct: 100,
         mac: None,
         told_by_mac: false,
         interface: Some("s1-eth1".into()),

@@ -66,6 +66,7 @@ pub(super) fn config(arguments: &Arguments<'_>) -> Result<Config, ConfigError> {
     let places = Places {
         placement: 3,
         attach: vec![4; arguments.attach.len()],
+        probe: [0; 2],
         vips: vec![VipPlace {
             backends: backends
                 .iter()
@@ -101,6 +102,8 @@ pub(super) fn config(arguments: &Arguments<'_>) -> Result<Config, ConfigError> {
             over_cap: OverCap::default(),
             on_down: OnDown::default(),
             no_backend: NoBackend::default(),
+            check: None,
+            slow_start_s: 0,
             backends,
         }],
     };

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Problems;
+use super::health;
 use super::{
     Config, MAX_BACKENDS, MAX_BACKENDS_PER_VIP, MAX_NAME_BYTES, MAX_PREFIXES, MAX_RANGES, MAX_VIPS,
     MAX_VIPS_PER_SERVICE, Mode, NoBackend, OnDown, OverCap, Placement, PlacementKind, Protocol, Selection,
@@ -18,6 +19,8 @@ pub(super) struct Places {
     pub placement: usize,
     /// Each interface name.
     pub attach: Vec<usize>,
+    /// The probe addresses, IPv4 and IPv6.
+    pub probe: [usize; 2],
     /// Each VIP.
     pub vips: Vec<VipPlace>,
 }
@@ -30,6 +33,7 @@ pub(super) struct VipPlace {
     pub address: usize,
     pub port: usize,
     pub mode: usize,
+    pub check: usize,
     /// These only if the VIP names them.
     pub mac: Option<usize>,
     pub snat: Option<usize>,
@@ -106,6 +110,7 @@ pub(super) fn config(config: &mut Config, places: &Places, problems: &mut Proble
     services(&config.vips, places, problems);
     ranges(&config.vips, places, problems);
     apart(&config.vips, places, problems);
+    health::rules(config, places, problems);
     not_yet(config, places, problems);
 }
 

@@ -7,17 +7,19 @@
 mod args;
 mod check;
 mod error;
+mod health;
 mod options;
 mod parse;
 mod read;
 mod recheck;
 mod rules;
+mod service_check;
 mod snat;
 #[cfg(test)]
 mod tests;
 mod vip;
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::Serialize;
 
@@ -25,6 +27,7 @@ pub use self::args::Arguments;
 pub(super) use self::args::server;
 pub use self::error::{ConfigError, Origin};
 pub use self::options::{OverCap, Ports, SnatConfig, TunnelConfig};
+pub use self::service_check::{CheckConfig, CheckKind, MAX_ANSWER_BYTES};
 use super::addr::{MacAddr, Prefix};
 use crate::table;
 
@@ -168,6 +171,72 @@ pub struct HealthConfig {
     pub fall: u32,
     /// Per cent of the interval that are added at random, at most.
     pub jitter_pct: u32,
+    /// How long a backend that keeps falling stays out.
+    #[serde(flatten)]
+    pub damping: DampingConfig,
+    /// Who asks, in the packets of checks.
+    #[serde(flatten)]
+    pub probe_address: ProbeAddress,
+}
+
+/// The addresses that checks are sent from, and that `lb` answers ARP and neighbour solicitations for: nobody else's,
+/// and in a network that the backends reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProbeAddress {
+    /// For backends with an IPv4 address.
+    #[serde(rename = "probe_address")]
+    pub v4: Option<Ipv4Addr>,
+    /// For backends with an IPv6 address.
+    #[serde(rename = "probe_address6")]
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl ProbeAddress {
+    /// The one to ask `target` from.
+    #[must_use]
+    pub fn towards(&self, target: IpAddr) -> Option<IpAddr> {
+        match target {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+
+    /// Those that there are.
+    #[must_use]
+    pub fn all(&self) -> Vec<IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6)).collect()
+    }
+}
+
+/// Flap damping: after more than `free_falls` falls within `window_s`, a backend that is healthy again has to be so for
+/// `hold_ms` before it is up, twice as long after the next fall, and so on up to `longest_hold_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DampingConfig {
+    /// Falls that cost nothing.
+    #[serde(rename = "flap_free")]
+    pub free_falls: u32,
+    /// Milliseconds that the first fall beyond them costs; 0 is no damping.
+    #[serde(rename = "flap_hold_ms")]
+    pub hold_ms: u32,
+    /// Milliseconds that a fall costs at most.
+    #[serde(rename = "flap_longest_ms")]
+    pub longest_hold_ms: u32,
+    /// Seconds that a fall is remembered.
+    #[serde(rename = "flap_window_s")]
+    pub window_s: u32,
+}
+
+impl Default for DampingConfig {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl DampingConfig {
+    /// Two restarts in five minutes cost nothing, the third costs a second, and so on up to a minute.
+    pub const DEFAULT: Self = Self { free_falls: 2, hold_ms: 1_000, longest_hold_ms: 60_000, window_s: 300 };
+    /// None at all, as with POX.
+    pub const OFF: Self = Self { hold_ms: 0, ..Self::DEFAULT };
 }
 
 /// The two ways to probe.
@@ -185,13 +254,28 @@ impl HealthConfig {
     /// The values of a preset.
     #[must_use]
     pub const fn preset(preset: HealthPreset) -> Self {
+        let probe_address = ProbeAddress { v4: None, v6: None };
         match preset {
-            HealthPreset::Default => {
-                Self { preset, interval_ms: 200, timeout_ms: 200, rise: 2, fall: 3, jitter_pct: 10 }
-            }
-            HealthPreset::Pox => {
-                Self { preset, interval_ms: 5_000, timeout_ms: 3_000, rise: 1, fall: 1, jitter_pct: 0 }
-            }
+            HealthPreset::Default => Self {
+                preset,
+                interval_ms: 200,
+                timeout_ms: 200,
+                rise: 2,
+                fall: 3,
+                jitter_pct: 10,
+                damping: DampingConfig::DEFAULT,
+                probe_address,
+            },
+            HealthPreset::Pox => Self {
+                preset,
+                interval_ms: 5_000,
+                timeout_ms: 3_000,
+                rise: 1,
+                fall: 1,
+                jitter_pct: 0,
+                damping: DampingConfig::OFF,
+                probe_address,
+            },
         }
     }
 }
@@ -314,6 +398,10 @@ pub struct VipConfig {
     pub on_down: OnDown,
     /// What happens to new flows while no backend is up.
     pub no_backend: NoBackend,
+    /// What is asked of the backends' services, besides whether their hosts are there.
+    pub check: Option<CheckConfig>,
+    /// Seconds in which the weight of a backend that came back grows to its full value; 0 is at once.
+    pub slow_start_s: u32,
     /// At least one, in the order given.
     pub backends: Vec<BackendConfig>,
 }
@@ -334,6 +422,13 @@ impl VipConfig {
     #[must_use]
     pub fn service_port(&self, backend: &BackendConfig) -> u16 {
         backend.port.or(self.ports.single()).unwrap_or(0)
+    }
+
+    /// The address that a check of `backend` asks: where nothing translates the VIP's address on the way, the backend
+    /// has to answer at that, and is told from others by its MAC.
+    #[must_use]
+    pub fn check_target(&self, backend: &BackendConfig) -> IpAddr {
+        if self.mode == Mode::Dsr { self.address } else { backend.address }
     }
 }
 

@@ -4,16 +4,13 @@ use toml::de::DeTable;
 
 use super::check::{self, Places};
 use super::error::{ConfigError, Origin, Problems, line_of};
+use super::health;
 use super::read::{At, Section};
 use super::vip;
-use super::{
-    Config, ConnectionsConfig, HealthConfig, HealthPreset, Mode, Placement, PlacementKind, Protocol,
-    Selection,
-};
+use super::{Config, ConnectionsConfig, HealthPreset, Mode, Placement, PlacementKind, Protocol, Selection};
 
 const TOP_KEYS: &[&str] = &["placement", "health", "connections", "vip"];
 const PLACEMENT_KEYS: &[&str] = &["kind", "host", "attach"];
-const HEALTH_KEYS: &[&str] = &["preset", "interval_ms", "timeout_ms", "rise", "fall", "jitter_pct"];
 const CONNECTIONS_KEYS: &[&str] = &[
     "table_size",
     "half_open_size",
@@ -54,7 +51,7 @@ const MAX_TABLE_SIZE: u32 = 8_388_608;
 /// More new connections a second than any machine makes.
 const MAX_NEW_PER_S: u32 = 100_000_000;
 /// The slowest probing: an hour.
-const MAX_INTERVAL_MS: u32 = 3_600_000;
+pub(super) const MAX_INTERVAL_MS: u32 = 3_600_000;
 
 /// Reads and checks a whole file.
 pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
@@ -69,10 +66,10 @@ pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
     let problem = &mut problems;
     let top = Section::new("the file", document.get_ref(), 0, TOP_KEYS, problem);
     let (placement, attach) = placement(&top, problem);
-    let health = health(&top, problem);
+    let (health, probe) = health::read(&top, problem);
     let connections = connections(&top, problem);
     let mut vips = Vec::new();
-    let mut places = Places { placement: placement.offset, attach, vips: Vec::new() };
+    let mut places = Places { placement: placement.offset, attach, probe, vips: Vec::new() };
     let sections = top.tables("vip", "[[vip]]", vip::KEYS, problem);
     if sections.as_ref().is_some_and(Vec::is_empty) {
         // Every other mistake comes before the end of the file.
@@ -105,33 +102,6 @@ fn placement(top: &Section<'_>, problems: &mut Problems) -> (At<Placement>, Vec<
         attach: attach.iter().map(|name| name.value.to_owned()).collect(),
     };
     (At { value, offset }, offsets)
-}
-
-fn health(top: &Section<'_>, problems: &mut Problems) -> HealthConfig {
-    let Some(section) = top.table("health", "[health]", HEALTH_KEYS, problems) else {
-        return HealthConfig::default();
-    };
-    let preset = section.choice("preset", PRESETS, HealthPreset::default(), problems).value;
-    let base = HealthConfig::preset(preset);
-    let interval_ms = section.number("interval_ms", 10..=MAX_INTERVAL_MS, base.interval_ms, problems);
-    let timeout_ms = base.timeout_ms.min(interval_ms);
-    let health = HealthConfig {
-        preset,
-        interval_ms,
-        timeout_ms: section.number("timeout_ms", 1..=MAX_INTERVAL_MS, timeout_ms, problems),
-        rise: section.number("rise", 1..=100, base.rise, problems),
-        fall: section.number("fall", 1..=100, base.fall, problems),
-        jitter_pct: section.number("jitter_pct", 0..=50, base.jitter_pct, problems),
-    };
-    if health.timeout_ms > health.interval_ms {
-        let offset = section.has("timeout_ms").unwrap_or(section.offset);
-        let (timeout, interval) = (health.timeout_ms, health.interval_ms);
-        problems.add(
-            offset,
-            format!("timeout_ms = {timeout} in [health] is longer than interval_ms = {interval}; lower it or raise interval_ms"),
-        );
-    }
-    health
 }
 
 fn connections(top: &Section<'_>, problems: &mut Problems) -> ConnectionsConfig {

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::check::{BackendPlace, VipPlace};
 use super::error::Problems;
+use super::health;
 use super::parse::{MAX_TIMEOUT_S, MODES, PROTOCOLS, SELECTIONS};
 use super::read::{At, Section};
 use super::{
@@ -32,6 +33,8 @@ pub(super) const KEYS: &[&str] = &[
     "over_cap",
     "on_down",
     "no_backend",
+    "check",
+    "slow_start_s",
     "backend",
 ];
 const BACKEND_KEYS: &[&str] = &["name", "address", "port", "weight", "mac", "host"];
@@ -156,6 +159,8 @@ pub(super) fn vip(
     let max_new_per_source_s = section.number("max_new_per_source_s", 0..=MAX_NEW_PER_SOURCE_S, 0, problems);
     let on_down = section.choice("on_down", ON_DOWN, OnDown::default(), problems).value;
     let no_backend = section.choice("no_backend", NO_BACKEND, NoBackend::default(), problems).value;
+    let check = health::check(section, problems);
+    let slow_start_s = section.number("slow_start_s", 0..=3_600, 0, problems);
     let backends = backends(section, problems);
     let At { value: (first, prefix_len), offset: address } = address?;
     if backends.as_ref().is_some_and(Vec::is_empty) {
@@ -170,6 +175,7 @@ pub(super) fn vip(
         address,
         port,
         mode: mode.offset,
+        check: check.as_ref().map_or(section.offset, |check| check.offset),
         mac: mac.map(|mac| mac.offset),
         snat: snat.map(|snat| snat.offset).or(section.has("snat")),
         snat_ports: snat_ports.map(|ports| ports.offset).or(section.has("snat_ports")),
@@ -205,9 +211,20 @@ pub(super) fn vip(
         over_cap: over_cap.value,
         on_down,
         no_backend,
+        check: check.map(|check| check.value),
+        slow_start_s,
         backends,
     };
     Some((vip, place))
+}
+
+/// One port, if it is there and right.
+pub(super) fn port(section: &Section<'_>, problems: &mut Problems) -> Option<At<u16>> {
+    let At { value, offset } = section.integer("port", problems)?;
+    addr::port_of(value)
+        .map(|value| At { value, offset })
+        .map_err(|error| problems.add(offset, error.to_string()))
+        .ok()
 }
 
 /// The backends without a mistake; `None` if the key holds something else, which is noted.
@@ -225,12 +242,7 @@ fn backend(section: &Section<'_>, problems: &mut Problems) -> Option<(BackendCon
     let name = section.text("name", problems);
     let text = section.required("address", "\"10.0.0.1\"", problems);
     let address = parsed(text, |text| addr::parse_host(text, "backend"), problems);
-    let port = section.integer("port", problems).and_then(|At { value, offset }| {
-        addr::port_of(value)
-            .map(|value| At { value, offset })
-            .map_err(|error| problems.add(offset, error.to_string()))
-            .ok()
-    });
+    let port = port(section, problems);
     let weight = section.number("weight", 0..=u32::from(MAX_WEIGHT), 1, problems);
     let mac = parsed(section.text("mac", problems), str::parse::<MacAddr>, problems);
     let host = section.text("host", problems);

@@ -45,14 +45,20 @@
 //!
 //! A timeout is judged only when everything up to it was drained, so a full socket never looks like a dead backend.
 
+mod cause;
+mod damping;
+mod members;
+mod service;
 mod target;
 mod types;
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
+pub use self::cause::{Cause, Failure, ServiceCause, Waiting};
+pub use self::members::{Action, FULL_SHARE, MemberStatus, Members};
 use self::target::Target;
-pub use self::types::{Command, Counters, Destination, Event, Neighbour, Reason, State, Status};
+pub use self::types::{Command, Counters, Destination, Discovery, Event, Neighbour, Reason, State, Status};
 use super::config::{HealthConfig, HealthPreset};
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -95,7 +101,7 @@ impl Settings {
             rise: config.rise.max(1),
             fall: config.fall.max(1),
             jitter_pct: config.jitter_pct,
-            tolerance_ns: (interval_ns / 2).min(50 * NS_PER_MS),
+            tolerance_ns: tolerance_ns(interval_ns),
             seed,
         }
     }
@@ -122,6 +128,12 @@ impl Settings {
     fn tick_ns(&self, backends: usize) -> u64 {
         (self.interval_ns / backends.max(1) as u64).max(SHORTEST_TICK_NS)
     }
+}
+
+/// How late a prober may be for a probe to count: 50 ms, or half of an interval below 100 ms.
+const fn tolerance_ns(interval_ns: u64) -> u64 {
+    let half = interval_ns / 2;
+    if half < 50 * NS_PER_MS { half } else { 50 * NS_PER_MS }
 }
 
 /// The prober of all backends.
@@ -151,7 +163,10 @@ impl Prober {
             backends.iter().copied().filter(|address| !self.targets.contains_key(address)).collect();
         let gap = settings.interval_ns / new.len().max(1) as u64;
         for (place, address) in (0_u64..).zip(new) {
-            self.targets.insert(address, Target::new(now, now.saturating_add(gap.saturating_mul(place))));
+            self.targets.insert(
+                address,
+                Target::new(Discovery::of(address), now, now.saturating_add(gap.saturating_mul(place))),
+            );
         }
         self.tick = self.tick.clamp(now, now.saturating_add(self.tick_ns()));
         self.next_wake(now).into_iter().collect()
@@ -184,6 +199,12 @@ impl Prober {
     #[must_use]
     pub fn state(&self, backend: IpAddr) -> Option<State> {
         self.targets.get(&backend).map(Target::state)
+    }
+
+    /// Where a backend was last found.
+    #[must_use]
+    pub fn neighbour(&self, backend: IpAddr) -> Option<Neighbour> {
+        self.targets.get(&backend).and_then(Target::neighbour)
     }
 
     /// Takes in one event at time `now`.

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use super::{Counters, Destination, NS_PER_MS, Neighbour, Reason, Settings, State, Status};
+use super::{Counters, Destination, Discovery, NS_PER_MS, Neighbour, Reason, Settings, State, Status};
 use crate::host::seed::{address_v6, mix};
 
 /// Clocks of the kernel's stamps and of the driver may disagree by a little.
@@ -50,6 +50,7 @@ impl Probe {
 
 #[derive(Clone, Debug)]
 pub(super) struct Target {
+    found_by: Discovery,
     health: Health,
     admin: Admin,
     under_way: VecDeque<Probe>,
@@ -68,8 +69,9 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(now: u64, first_probe: u64) -> Self {
+    pub(super) fn new(found_by: Discovery, now: u64, first_probe: u64) -> Self {
         Self {
+            found_by,
             health: Health::Probing,
             admin: Admin::Enabled,
             under_way: VecDeque::new(),
@@ -274,7 +276,11 @@ impl Target {
         }
         self.health = Health::Down;
         let first = self.misses.front().and_then(|miss| miss.sent).unwrap_or(now);
-        Some(Reason::NoReply { probes: settings.fall, in_ms: now.saturating_sub(first) / NS_PER_MS })
+        Some(Reason::NoReply {
+            by: self.found_by,
+            probes: settings.fall,
+            in_ms: now.saturating_sub(first) / NS_PER_MS,
+        })
     }
 
     pub(super) fn link_down(&mut self, interface: u32, now: u64) -> Option<Reason> {

@@ -44,6 +44,36 @@ pub struct Neighbour {
     pub interface: u32,
 }
 
+/// How a host is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Discovery {
+    /// The address resolution protocol, for IPv4 (RFC 826).
+    Arp,
+    /// Neighbour discovery, for IPv6 (RFC 4861).
+    Ndp,
+}
+
+impl Discovery {
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Arp,
+            IpAddr::V6(_) => Self::Ndp,
+        }
+    }
+}
+
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arp => "ARP",
+            Self::Ndp => "NDP",
+        })
+    }
+}
+
 /// Why a state changed. Its text is for the log: `no ARP reply to 3 probes in 650 ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +85,8 @@ pub enum Reason {
     },
     /// It answered none of that many probes in a row.
     NoReply {
+        /// How it was asked.
+        by: Discovery,
         /// Probes.
         probes: u32,
         /// Milliseconds since the first of them.
@@ -82,8 +114,8 @@ impl fmt::Display for Reason {
         let plural = |n: u32| if n == 1 { "probe" } else { "probes" };
         match self {
             Self::Answered { probes } => write!(f, "answered {probes} {}", plural(*probes)),
-            Self::NoReply { probes, in_ms } => {
-                write!(f, "no ARP reply to {probes} {} in {in_ms} ms", plural(*probes))
+            Self::NoReply { by, probes, in_ms } => {
+                write!(f, "no {by} reply to {probes} {} in {in_ms} ms", plural(*probes))
             }
             Self::LinkDown => f.write_str("link down"),
             Self::Moved { from, to } if from.mac != to.mac => {
@@ -119,7 +151,7 @@ pub enum Event {
         /// To whom.
         backend: IpAddr,
     },
-    /// An ARP reply whose sender is the backend.
+    /// An ARP reply or neighbour advertisement of the backend.
     Reply {
         /// From whom.
         backend: IpAddr,
@@ -174,7 +206,7 @@ pub enum Destination {
 /// What is to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send an ARP request for the backend now.
+    /// Ask for the backend now, by ARP or neighbour solicitation.
     SendProbe {
         /// For whom.
         backend: IpAddr,
