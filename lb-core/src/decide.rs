@@ -331,9 +331,11 @@ impl<P: Packet> Ipv4Packet<'_, P> {
         let value = conn::open(choice.id, choice.record.generation, from, now, self.ip.proto == TCP, segment);
         if let Some(entry) = entry {
             entry.set(&value);
+            tables.tell_opened(key, &value);
             return Ok((choice, from, true));
         }
         if tables.conn_insert(key, &value) {
+            tables.tell_opened(key, &value);
             return Ok((choice, from, true));
         }
         // Another processor was first, or there is no room.

@@ -34,6 +34,7 @@ pub mod reason;
 pub mod rewrite;
 pub mod select;
 pub mod table;
+pub mod watch;
 
 #[cfg(feature = "std")]
 pub mod host;

@@ -786,6 +786,9 @@ pub trait Tables {
     fn conn(&self, key: &ConnKey) -> Option<&ConnEntry>;
     /// Makes a connection where there is none under this key; `false` when nothing was inserted.
     fn conn_insert(&self, key: &ConnKey, value: &ConnValue) -> bool;
+    /// Tells whoever watches that a connection was opened.
+    #[inline(always)]
+    fn tell_opened(&self, _key: &ConnKey, _value: &ConnValue) {}
     /// A VIP's selection table.
     fn selection(&self, vip: u16) -> Option<&SelectTable>;
     /// A port by its slot.

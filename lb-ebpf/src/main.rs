@@ -11,6 +11,7 @@
 
 mod maps;
 mod packet;
+mod watch;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
@@ -23,10 +24,12 @@ use crate::packet::XdpPacket;
 /// The balancer.
 #[xdp(frags)]
 pub fn lb_balance(ctx: XdpContext) -> u32 {
+    watch::came_in(&ctx);
     let mut packet = XdpPacket::new(&ctx);
-    let (outcome, _reason) = process(&mut packet, &BpfTables);
+    let (outcome, reason) = process(&mut packet, &BpfTables);
     #[cfg(feature = "log")]
-    log(&ctx, &packet, _reason);
+    log(&ctx, &packet, reason);
+    watch::ended(&ctx, reason);
     match outcome {
         Outcome::Pass | Outcome::Forward(Egress::Switch) => XDP_PASS,
         Outcome::Drop => XDP_DROP,

@@ -15,6 +15,8 @@ use lb_core::table::{
     TestInputs, Ticks, TrafficCounter, VipRecord, VipSlot, VipTarget, ticks_from_ns,
 };
 
+use crate::watch;
+
 /// Where the program's switches between real and fixed inputs are; set by tests before loading.
 #[unsafe(no_mangle)]
 static FIXED_INPUTS: u32 = 0;
@@ -169,6 +171,11 @@ impl Tables for BpfTables {
     #[inline(always)]
     fn conn_insert(&self, key: &ConnKey, value: &ConnValue) -> bool {
         CONNS.insert(key, value, BPF_NOEXIST as u64).is_ok()
+    }
+
+    #[inline(always)]
+    fn tell_opened(&self, key: &ConnKey, value: &ConnValue) {
+        watch::opened(key, value);
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ mod links;
 mod model;
 mod pins;
 mod pod;
+mod ring;
 mod sweep;
 mod tables;
 
@@ -31,11 +32,12 @@ pub use conns::ConnTable;
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
 pub use model::read_model;
 pub use pins::Pins;
+pub use ring::{Record, Ring};
 pub use sweep::{Pass, Sweep};
 pub use tables::Counters;
 
 /// The maps of the object, all pinned.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 26] = [
     "SETTINGS",
     "TEST_INPUTS",
     "BITMAP",
@@ -58,6 +60,10 @@ pub const MAPS: [&str; 22] = [
     "REASONS",
     "VIP_TRAFFIC",
     "BACKEND_TRAFFIC",
+    "WATCH",
+    "WATCH_STATE",
+    "EVENTS",
+    "CAPTURE",
 ];
 
 /// Reads the packet log; to be flushed when its descriptor is readable.
