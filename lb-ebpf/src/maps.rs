@@ -11,8 +11,9 @@ use lb_core::Reason;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
     BITMAP_WORDS, BackendRecord, BackendSlot, ConnEntry, ConnKey, ConnValue, GlobalCounter, MAX_BACKENDS,
-    MAX_PORT_LISTS, MAX_PORTS, MAX_VIPS, PortList, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey, ServiceRecord, Settings, Tables,
-    TestInputs, Ticks, TrafficCounter, VipRecord, VipSlot, VipTarget, ticks_from_ns,
+    MAX_PORT_LISTS, MAX_PORTS, MAX_VIPS, PortList, PortRecord, SERVICE_SLOTS, SelectTable, ServiceKey,
+    ServiceRecord, Settings, Tables, TestInputs, Ticks, TrafficCounter, VipRecord, VipSlot, VipTarget,
+    ticks_from_ns,
 };
 
 use crate::watch;

@@ -84,6 +84,17 @@ pub enum Command {
         lb explain --pcap seen.pcap --in s1-eth3\n\n\
         Nothing is sent, and nothing is changed.")]
     Explain(ExplainArgs),
+    /// Print connections as they are opened
+    #[command(
+        after_help = "Examples:\n  lb events --vip web\n  lb events --count 10 --json\n\nEnds on Ctrl-C."
+    )]
+    Events(EventsArgs),
+    /// Write what the balancer sees, with its verdicts, to a pcapng file
+    #[command(after_help = "Examples:\n  \
+        lb capture seen.pcapng --vip web --seconds 10\n  \
+        lb capture - --reason vip_no_service | wireshark -k -i -\n\n\
+        Ends on Ctrl-C. The first 128 bytes of each packet are kept.")]
+    Capture(CaptureArgs),
     /// Check the machine and name what mends it; needs no daemon
     #[command(
         after_help = "Examples:\n  lb doctor\n  lb doctor --host lb1\n\nExit status 1 if a check fails."
@@ -255,6 +266,43 @@ impl ExplainArgs {
     }
 }
 
+/// Arguments of `lb events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Only those of the VIP of this name
+    #[arg(long, value_name = "NAME")]
+    pub vip: Option<String>,
+    /// End after this many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: Option<u64>,
+}
+
+/// Arguments of `lb capture`.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// The file; - is standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only packets from or to the address of the VIP of this name
+    #[arg(long, value_name = "NAME")]
+    pub vip: Option<String>,
+    /// Only packets that end with this reason
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// Write rewritten packets also as they leave
+    #[arg(long)]
+    pub rewritten: bool,
+    /// End after this many packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: Option<u64>,
+}
+
 /// Arguments of `lb doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -303,6 +351,8 @@ fn help_of(arguments: &[OsString]) -> &'static str {
         ("stats", "lb stats"),
         ("top", "lb top"),
         ("explain", "lb explain"),
+        ("events", "lb events"),
+        ("capture", "lb capture"),
         ("doctor", "lb doctor"),
         ("detach", "lb detach"),
     ];
@@ -486,7 +536,10 @@ mod tests {
     #[test]
     fn help_names_every_subcommand() {
         let Ok(Parsed::Text(help)) = parse(["lb", "--help"]) else { panic!("no help") };
-        for name in ["run", "status", "backend", "conn", "stats", "top", "explain", "doctor", "detach"] {
+        for name in [
+            "run", "status", "backend", "conn", "stats", "top", "explain", "events", "capture", "doctor",
+            "detach",
+        ] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not in {help}");
         }
     }

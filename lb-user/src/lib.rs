@@ -21,3 +21,4 @@ pub mod render;
 pub mod server;
 pub mod store;
 pub mod top;
+pub mod watch;

@@ -12,7 +12,7 @@ use lb_user::control::cli::{BackendArgs, BackendOrder, ReloadArgs};
 use lb_user::control::{self, Administered};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
-use lb_user::{client, daemon, diagnose, explain, logging, render, top};
+use lb_user::{client, daemon, diagnose, explain, logging, render, top, watch};
 use serde::Serialize;
 
 fn main() -> ExitCode {
@@ -55,6 +55,17 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Explain(arguments) => {
             let explanation = explain::run(&run_dir, &pin_dir, &arguments).await?;
             show(json, &explanation, render::explain::explanation)?;
+        }
+        Command::Events(arguments) => watch::events::run(&run_dir, &pin_dir, &arguments, json).await?,
+        Command::Capture(arguments) => {
+            let captured = watch::capture::run(&run_dir, &pin_dir, &arguments).await?;
+            // Standard output may be the file.
+            let text = if json {
+                serde_json::to_string(&captured).context("cannot print JSON")?
+            } else {
+                render::captured(&captured)
+            };
+            eprintln!("{text}");
         }
         Command::Top(arguments) => top::run(&run_dir, &arguments, json).await?,
         Command::Doctor(arguments) => {

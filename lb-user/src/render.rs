@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use crate::api::{Backend, Connections, Detached, StateCounts, Stats, Status, TableStatus, Traffic};
 use crate::diagnose::Report;
 use crate::io::doctor;
+use crate::watch::capture::Captured;
 
 use self::table::{Align, Table};
 
@@ -254,6 +255,15 @@ fn traffic_row(first: String, (second, t): (String, &Traffic)) -> [String; 8] {
     let [a, b, c, d, e, f] = [t.packets_in, t.bytes_in, t.packets_out, t.bytes_out, t.opened, t.dropped];
     let text = |number: u64| number.to_string();
     [first, second, text(a), text(b), text(c), text(d), text(e), text(f)]
+}
+
+/// `lb capture`.
+pub fn captured(captured: &Captured) -> String {
+    let lost = match captured.lost {
+        0 => String::new(),
+        lost => format!("; {lost} found no room and are not in it"),
+    };
+    format!("{} packets in {}{lost}", captured.packets, captured.file)
 }
 
 /// `lb detach`.

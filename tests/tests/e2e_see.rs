@@ -2,7 +2,7 @@
 
 mod e2e_bed;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use e2e_bed::{Lb, Net, Server, curl, must, refusal, root, talk, wait};
 use serde_json::Value;
@@ -181,4 +181,111 @@ fn a_status_names_pins_that_hold_what_it_says() {
     let table = &status["connections"];
     let bytes = table["bytes_per_entry"].as_u64().unwrap();
     assert!((48..=120).contains(&bytes), "{table:#}");
+}
+
+/// A command that is followed until it ends; the data plane tells it something from the moment that this returns.
+fn watching(lb: &Lb, arguments: &str) -> std::process::Child {
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let mut command = lb.command(&words);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pin = lb.status()["pins"]["maps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|map| map["name"] == "WATCH")
+        .unwrap()["pin"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let slot = if words[0] == "events" { 0 } else { 1 };
+    let dump = || must(&format!("bpftool map lookup pinned {pin} key {slot} 0 0 0 --json"));
+    let wanted = || {
+        let value: Value = serde_json::from_str(&dump()).unwrap();
+        value["formatted"]["value"].as_u64().unwrap_or(0) != 0
+            || value["value"].as_array().is_some_and(|bytes| bytes.iter().any(|byte| byte != "0x00"))
+    };
+    wait("the data plane is asked", 10, wanted, dump);
+    child
+}
+
+#[test]
+fn new_connections_are_told_to_who_listens() {
+    if !root("new_connections_are_told_to_who_listens") {
+        return;
+    }
+    let net = Net::new(3);
+    let _servers = [1, 2].map(|number| Server::http(&net, number, 80));
+    let lb = Lb::with(&net, TWO, &[1, 2]);
+    curl(&net, 3, "http://10.0.1.1/").unwrap();
+    let listener = watching(&lb, "events --vip web --count 4 --seconds 20 --json");
+    let second = refusal(&lb.ask(&["events"]));
+    assert!(second.contains("already running"), "{second}");
+    for _ in 0..4 {
+        curl(&net, 3, "http://10.0.1.1/").unwrap();
+    }
+    let done = listener.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let text = String::from_utf8(done.stdout).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 4, "{text}");
+    let mut backends: Vec<_> = events.iter().map(|event| event["backend"].as_str().unwrap()).collect();
+    backends.sort_unstable();
+    assert_eq!(backends, ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.2"], "{text}");
+    for event in &events {
+        assert_eq!(
+            (&event["kind"], &event["vip"], &event["state"]),
+            (&"opened".into(), &"web".into(), &"syn".into())
+        );
+        assert_eq!((&event["client"], &event["vip_port"]), (&"10.0.0.3".into(), &80.into()), "{event:#}");
+    }
+    let refused = refusal(&lb.ask(&["events", "--vip", "wbe"]));
+    assert!(refused.contains("--vip wbe: no VIP is called so; there are: web, lines"), "{refused}");
+}
+
+#[test]
+fn a_capture_holds_what_was_seen_with_the_verdicts() {
+    if !root("a_capture_holds_what_was_seen_with_the_verdicts") {
+        return;
+    }
+    let net = Net::new(3);
+    let _servers = [1, 2].map(|number| Server::http(&net, number, 80));
+    let lb = Lb::with(&net, TWO, &[1, 2]);
+    let file = lb.folder.0.join("seen.pcapng").display().to_string();
+    let capture = watching(&lb, &format!("capture {file} --vip web --seconds 20 --count 6 --rewritten"));
+    curl(&net, 3, "http://10.0.1.1/").unwrap();
+    // Of a capture of one VIP this is no part.
+    assert!(net.ping(3, "10.0.0.1", 1));
+    let done = capture.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && said.starts_with("6 packets in "), "{said}");
+    let bytes = std::fs::read(&file).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    for part in [
+        "to_backend_redirect: rewritten, leaves by ",
+        "to_client_redirect: rewritten, leaves by ",
+        "(as it leaves)",
+        net.port(3).as_str(),
+    ] {
+        assert!(text.contains(part), "{part} is not in {text:?}");
+    }
+    assert!(!text.contains("not_ours"), "{text:?}");
+    // The frames are those that came: explained, they go the same way again.
+    let done = lb.ask(&["explain", "--pcap", &file, "--json"]);
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let first = said["packets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|p| p["before"].as_str().unwrap().contains(" tcp SYN,"));
+    let first = first.unwrap_or_else(|| panic!("{said:#}"));
+    assert_eq!(first["reason"], "to_backend_redirect", "{first:#}");
+
+    let refused = refusal(&lb.ask(&["capture", &file, "--reason", "boredom"]));
+    assert!(
+        refused.contains("--reason boredom: no reason is called so; there are: to_backend_redirect"),
+        "{refused}"
+    );
+    let refused = refusal(&lb.ask(&["capture", "/no/such/folder/file"]));
+    assert!(refused.contains("cannot be written"), "{refused}");
+    lb.assert_ledger();
 }

@@ -5,6 +5,7 @@ use lb_core::table::{
     BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortList, PortRecord, SelectTable,
     ServiceKey, ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget,
 };
+use lb_core::watch::{CaptureRecord, EventRecord, WatchState};
 
 use crate::io::bpf::Plain;
 
@@ -39,6 +40,9 @@ pod!(
     Settings,
     TrafficCounter,
     VipRecord,
+    WatchState,
+    CaptureRecord,
+    EventRecord,
     VipSlot,
     VipTarget,
 );

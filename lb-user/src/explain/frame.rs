@@ -222,6 +222,23 @@ fn ip_summary(frame: &[u8], ip: &Ip) -> String {
     out
 }
 
+/// Whether a frame is from or to an address, or speaks of it in ARP.
+pub fn mentions(frame: &[u8], address: IpAddr) -> bool {
+    let Some(layout) = layout(frame) else { return false };
+    match (layout.ip, address) {
+        (Some(ip), _) => {
+            let inner = ip.inner.and_then(|at| self::ip(frame, at)).map(|inner| inner.addresses);
+            let (inner_source, inner_destination) = inner.unzip();
+            [Some(ip.addresses.0), Some(ip.addresses.1), inner_source, inner_destination]
+                .contains(&Some(address))
+        }
+        (None, IpAddr::V4(address)) if layout.ethertype == 0x0806 => {
+            frame.windows(4).skip(14).any(|part| part == address.octets())
+        }
+        _ => false,
+    }
+}
+
 /// The answer to a frame: everything exchanged, SYN and ACK set for TCP. `None` for what has no ports.
 pub fn answer(frame: &[u8]) -> Option<Flow> {
     let layout = layout(frame)?;
@@ -297,6 +314,8 @@ mod tests {
         arp.extend([2, 0, 0, 0, 0, 3, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 3, 10, 0, 0, 3]);
         arp.extend([0, 0, 0, 0, 0, 0, 10, 0, 1, 1]);
         assert!(summary(&arp).contains("arp: who has 10.0.1.1? 10.0.0.3 asks"), "{}", summary(&arp));
+        assert!(mentions(&arp, [10, 0, 1, 1].into()) && !mentions(&arp, [10, 0, 1, 2].into()));
+        assert!(mentions(&tagged, [10, 0, 0, 3].into()) && !mentions(&tagged, [10, 0, 0, 4].into()));
         assert_eq!(summary(&[1, 2]), "2 bytes, no Ethernet header");
         for length in 0..tagged.len() {
             summary(&tagged[..length]);

@@ -38,6 +38,8 @@ use self::names::Names;
 
 /// Room for the connections that explained packets open.
 const CONNECTIONS: usize = 4096;
+/// Bytes of the longest IP packet with its Ethernet header and VLAN tags.
+const LONGEST_FRAME: u32 = 65_557;
 /// Bytes of a file with captured frames.
 const LARGEST_FILE: u64 = 256 << 20;
 
@@ -150,7 +152,13 @@ fn captured(file: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     }
     let bytes = std::fs::read(file).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
     let frames = pcap::read(&bytes).map_err(|why| wrong(&why))?;
-    Ok(frames.into_iter().map(|frame| frame.bytes).collect())
+    // What was cut off does not matter for the decision, how long it was does.
+    let whole = |mut frame: pcap::Frame| {
+        let length = frame.bytes.len().max(frame.length.min(LONGEST_FRAME) as usize);
+        frame.bytes.resize(length, 0);
+        frame.bytes
+    };
+    Ok(frames.into_iter().map(whole).collect())
 }
 
 fn addresses_in(frame: &[u8]) -> Vec<IpAddr> {
