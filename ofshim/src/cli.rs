@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::core;
+
 /// Status of the process for input that is refused.
 pub const EXIT_REFUSED: u8 = 2;
 
@@ -56,6 +58,30 @@ pub struct RunArgs {
     /// The balancer's socket; what the daemon says replaces the file's knowledge
     #[arg(long, value_name = "SOCKET", default_value = "/run/lb/lb.sock")]
     pub lb_socket: PathBuf,
+    /// How packets are forwarded
+    #[arg(long, value_name = "HOW", default_value = "routed")]
+    pub forwarding: Forwarding,
+    /// What the entries of routes match
+    #[arg(long = "match", value_name = "WHAT", default_value = "five-tuple")]
+    pub granularity: Granularity,
+    /// What routes are judged by
+    #[arg(long, value_name = "METRIC", default_value = "hops")]
+    pub metric: Metric,
+    /// Take the first of several equal paths for all flows, instead of spreading them
+    #[arg(long)]
+    pub single_path: bool,
+    /// Install the ways to hosts on all switches ahead of their traffic
+    #[arg(long)]
+    pub proactive: bool,
+    /// Leave ARP and neighbour discovery to the hosts, instead of answering from knowledge
+    #[arg(long)]
+    pub no_proxy: bool,
+    /// Look for no links between switches; only for networks without any
+    #[arg(long)]
+    pub no_discovery: bool,
+    /// Milliseconds from one discovery frame of a port to the next, in networks of up to 500 ports
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub discovery_period: u64,
     /// Seconds without a packet after which a forwarding entry goes; 0 never
     #[arg(long, value_name = "S", default_value_t = 10)]
     pub idle_timeout: u16,
@@ -86,6 +112,41 @@ pub enum OpenFlow {
     V1_3,
 }
 
+/// How packets are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Forwarding {
+    /// Along shortest paths, with entries on all switches of the way.
+    Routed,
+    /// Switch by switch, as bridges do it, along the broadcast tree.
+    Learning,
+    /// To every port of the broadcast tree, frame by frame.
+    Hub,
+}
+
+/// What the entries of routes match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Granularity {
+    /// Port, VLAN, MACs, IP addresses, protocol, TCP and UDP ports.
+    FiveTuple,
+    /// VLAN, MACs, IP addresses.
+    Addresses,
+    /// Port, VLAN, MACs, IP addresses.
+    PortAddresses,
+    /// VLAN and MACs.
+    Macs,
+}
+
+/// What routes are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Metric {
+    /// The number of links.
+    Hops,
+    /// The latency measured by discovery.
+    Latency,
+    /// The ports' speed.
+    Speed,
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
@@ -99,6 +160,37 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+impl From<Forwarding> for core::Forwarding {
+    fn from(asked: Forwarding) -> Self {
+        match asked {
+            Forwarding::Routed => Self::Routed,
+            Forwarding::Learning => Self::Learning,
+            Forwarding::Hub => Self::Hub,
+        }
+    }
+}
+
+impl From<Granularity> for core::net::Granularity {
+    fn from(asked: Granularity) -> Self {
+        match asked {
+            Granularity::FiveTuple => Self::FiveTuple,
+            Granularity::Addresses => Self::Addresses,
+            Granularity::PortAddresses => Self::PortAddresses,
+            Granularity::Macs => Self::Macs,
+        }
+    }
+}
+
+impl From<Metric> for core::net::Metric {
+    fn from(asked: Metric) -> Self {
+        match asked {
+            Metric::Hops => Self::Hops,
+            Metric::Latency => Self::Latency,
+            Metric::Speed => Self::Speed,
+        }
+    }
 }
 
 impl LogLevel {

@@ -1,6 +1,7 @@
 //! The answers of the read commands as text.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use crate::core::view::{Flows, Hosts, Status, Topology};
 
@@ -15,9 +16,30 @@ pub fn status(status: &Status) -> String {
         status.listen.join(" and ")
     );
     let timeouts = (seconds(status.idle_timeout_s), seconds(status.hard_timeout_s));
+    let ahead = if status.proactive { ", ways to hosts ahead of traffic" } else { "" };
+    let how = format!("{}, match {}, metric {}{ahead}", status.forwarding, status.granularity, status.metric);
+    line(&mut text, &format!("forwarding: {how}"));
+    if let Some(discovery) = &status.discovery {
+        let (forged, replayed, relayed) = (discovery.forged, discovery.replayed, discovery.relayed);
+        let refused = format!("{forged} forged, {replayed} old, {relayed} passed on by hosts");
+        line(
+            &mut text,
+            &format!(
+                "discovery: every {} ms, {} frames sent; refused: {refused}",
+                discovery.period_ms, discovery.sent
+            ),
+        );
+    }
     line(&mut text, &format!("entries: idle timeout {}, hard timeout {}", timeouts.0, timeouts.1));
     let switches = status.switches.len();
-    line(&mut text, &format!("{switches} switches, {} hosts, {} flow entries", status.hosts, status.flows));
+    let (links, clusters) = (status.links, status.clusters);
+    line(
+        &mut text,
+        &format!(
+            "{switches} switches, {links} links, {clusters} clusters, {} hosts, {} flow entries",
+            status.hosts, status.flows
+        ),
+    );
     let rows = status.switches.iter().map(|switch| {
         [
             switch.dpid.clone(),
@@ -58,11 +80,27 @@ pub fn topology(topology: &Topology) -> String {
                 port.name.clone(),
                 port.mac.clone(),
                 if port.up { "up" } else { "down" }.to_owned(),
+                port.role.clone(),
                 port.hosts.to_string(),
             ]
         })
     });
-    table(&mut text, ["SWITCH", "PORT", "NAME", "MAC", "LINK", "HOSTS"], rows.collect());
+    table(&mut text, ["SWITCH", "PORT", "NAME", "MAC", "STATE", "ROLE", "HOSTS"], rows.collect());
+    let rows = topology.links.iter().map(|link| {
+        [
+            format!("{}:{}", link.from, port_name(link.from_port)),
+            format!("{}:{}", link.to, port_name(link.to_port)),
+            link.kind.clone(),
+            link.cost.to_string(),
+            format!("{} us", link.latency_us),
+            if link.both_ways { "both ways" } else { "one way" }.to_owned(),
+            if link.on_tree { "tree" } else { "-" }.to_owned(),
+        ]
+    });
+    table(&mut text, ["FROM", "TO", "KIND", "COST", "LATENCY", "KNOWN", "BROADCAST"], rows.collect());
+    for cluster in &topology.clusters {
+        line(&mut text, &format!("cluster {}: {}", cluster.name, cluster.switches.join(" ")));
+    }
     or(text, "no switch is connected\n")
 }
 
@@ -73,7 +111,7 @@ pub fn hosts(hosts: &Hosts) -> String {
     let rows = hosts.hosts.iter().map(|host| {
         [
             host.mac.clone(),
-            host.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
+            addresses(&host.addresses),
             vlan(host.vlan),
             host.dpid.clone(),
             port_name(host.port),
@@ -92,19 +130,54 @@ pub fn flows(flows: &Flows) -> String {
         [
             flow.dpid.clone(),
             flow.table.to_string(),
-            port_name(flow.in_port),
+            flow.in_port.map_or_else(|| "any".to_owned(), port_name),
             vlan(flow.vlan),
-            flow.src.clone(),
-            flow.dst.clone(),
+            end(flow.src.as_deref().unwrap_or("any"), flow.ip_src, flow.src_port),
+            end(&flow.dst, flow.ip_dst, flow.dst_port),
+            flow.protocol.map_or_else(|| flow.ethertype.map_or_else(|| "-".to_owned(), kind), protocol),
             flow.out_port.map_or_else(|| "drop".to_owned(), port_name),
             flow.purpose.clone(),
             format!("{} s", flow.age_ms / 1000),
             flow.cookie.clone(),
         ]
     });
-    let head = ["SWITCH", "TABLE", "IN", "VLAN", "SOURCE", "DESTINATION", "OUT", "PURPOSE", "AGE", "COOKIE"];
+    let head =
+        ["SWITCH", "TABLE", "IN", "VLAN", "SOURCE", "DESTINATION", "WHAT", "OUT", "PURPOSE", "AGE", "COOKIE"];
     table(&mut text, head, rows.collect());
     or(text, "there is no flow entry\n")
+}
+
+fn addresses(addresses: &[IpAddr]) -> String {
+    let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(" ") }
+}
+
+/// One end of a flow: its MAC, and what else is matched of it.
+fn end(mac: &str, address: Option<IpAddr>, port: Option<u16>) -> String {
+    let mut text = mac.to_owned();
+    // Writing to a string cannot fail.
+    let _ = address.map(|address| write!(text, " {address}"));
+    let _ = port.map(|port| write!(text, ":{port}"));
+    text
+}
+
+fn protocol(number: u8) -> String {
+    match number {
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        58 => "icmpv6".to_owned(),
+        other => format!("protocol {other}"),
+    }
+}
+
+fn kind(ethertype: u16) -> String {
+    match ethertype {
+        0x0800 => "ipv4".to_owned(),
+        0x0806 => "arp".to_owned(),
+        0x86dd => "ipv6".to_owned(),
+        other => format!("{other:#06x}"),
+    }
 }
 
 fn or(text: String, otherwise: &str) -> String {
@@ -159,6 +232,7 @@ mod tests {
         let host = |mac: &str, vlan| Host {
             mac: mac.to_owned(),
             address: None,
+            addresses: Vec::new(),
             vlan,
             dpid: "0000000000000001".to_owned(),
             port: 0xffff_fffe,

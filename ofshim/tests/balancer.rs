@@ -196,7 +196,7 @@ fn knowledge_that_comes_later_undoes_what_it_forbids() {
         net.inject(s1, 4, &frame(host(4), host(3)));
         know(&mut net, Placement::Inline);
         let left: Vec<_> = net.controller.flows(net.now).flows.into_iter().map(|flow| flow.src).collect();
-        assert_eq!(left, [host(4).to_string()], "others stay");
+        assert_eq!(left, [Some(host(4).to_string())], "others stay");
         assert_eq!(net.inject(s1, 3, &frame(host(3), VIRTUAL)), NOWHERE);
         assert_eq!(learned(&net), [host(3).to_string(), host(4).to_string()]);
         // And back: the short entry goes with what it was for.

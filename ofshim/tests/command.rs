@@ -129,7 +129,7 @@ fn the_read_commands_tell_what_there_is() {
         "lb.toml",
         "[[vip]]\naddress = \"10.0.1.1\"\nport = 80\n\n[[vip.backend]]\naddress = \"10.0.0.1\"\n",
     );
-    let controller = Controller::start(&["--config", &file]);
+    let controller = Controller::learning(&["--config", &file]);
     let mut s1 = Remote::ready(&controller, Model::new(Version::V1_3, 0xab, 3));
     for (port, frame) in [(1, frame(host(1), BROADCAST)), (2, frame(host(2), host(1)))] {
         s1.model.frame_in(PortNo(port), &frame, None);
@@ -159,7 +159,7 @@ fn the_read_commands_tell_what_there_is() {
 
 #[test]
 fn rubbish_is_answered_and_others_do_not_notice() {
-    let controller = Controller::start(&[]);
+    let controller = Controller::learning(&[]);
     let mut good = Remote::ready(&controller, Model::new(Version::V1_0, 1, 3));
     let mut bad = Remote::ready(&controller, Model::new(Version::V1_3, 2, 3));
     bad.stream.write_all(&[4, 99, 0, 8, 0, 0, 0, 9]).unwrap();
@@ -176,7 +176,7 @@ fn rubbish_is_answered_and_others_do_not_notice() {
 
 #[test]
 fn a_storm_of_packets_slows_its_switch_down_and_loses_nothing() {
-    let controller = Controller::start(&[]);
+    let controller = Controller::learning(&[]);
     let mut switch = Remote::ready(&controller, Model::new(Version::V1_3, 1, 3));
     let mut big = frame(host(1), BROADCAST);
     big.resize(60_000, 0);
@@ -200,8 +200,7 @@ fn a_storm_of_packets_slows_its_switch_down_and_loses_nothing() {
 
 #[test]
 fn a_switch_that_does_not_read_is_closed_before_it_eats_memory() {
-    let controller = Controller::start(&[]);
-    let mut good = Remote::ready(&controller, Model::new(Version::V1_3, 1, 3));
+    let controller = Controller::learning(&[]);
     let mut slow = Remote::ready(&controller, Model::new(Version::V1_3, 2, 3));
     // Each packet comes back as a packet-out; nobody reads them, so they pile up.
     slow.stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -215,6 +214,7 @@ fn a_switch_that_does_not_read_is_closed_before_it_eats_memory() {
     }
     assert!(sent < 200 << 20, "never closed");
     controller.wait_for_log("it does not read what it is sent");
+    let mut good = Remote::ready(&controller, Model::new(Version::V1_3, 1, 3));
     good.model.frame_in(PortNo(1), &frame(host(1), BROADCAST), None);
     good.stream.write_all(&std::mem::take(&mut good.model.outbox)).unwrap();
     good.talk_until(|model| model.emitted.len() == 2);

@@ -88,7 +88,7 @@ fn entries_end_by_both_timeouts_and_stations_age() {
 
 #[test]
 fn a_station_with_a_living_entry_does_not_age() {
-    let settings = Settings { idle_timeout_s: 0, hard_timeout_s: 0, ..Settings::default() };
+    let settings = Settings { idle_timeout_s: 0, hard_timeout_s: 0, ..Settings::learning() };
     let mut net = Net::new(settings);
     let s1 = net.connect(Model::new(Version::V1_3, 1, 3));
     net.inject(s1, 1, &frame(host(1), BROADCAST));
@@ -254,7 +254,7 @@ fn a_deleted_table_miss_entry_comes_back() {
 
 #[test]
 fn two_switches_learn_apart() {
-    let mut net = Net::new(Settings::default());
+    let mut net = Net::new(Settings::learning());
     let s1 = net.connect(Model::new(Version::V1_3, 1, 3));
     let s2 = net.connect(Model::new(Version::V1_0, 2, 3));
     net.inject(s1, 1, &frame(host(1), BROADCAST));

@@ -17,7 +17,7 @@ const HOLD: &str = "0x6f66736804";
 /// A controller and a bridge that is ready.
 fn network(openflow: &str, hosts: u32, options: &[&str]) -> (Controller, Bridge) {
     let bridge = Bridge::new(openflow, hosts);
-    let controller = Controller::start(options);
+    let controller = Controller::learning(options);
     bridge.connect(&controller.address());
     controller.wait_for_log(&format!("is ready: OpenFlow {openflow}"));
     (controller, bridge)
@@ -69,7 +69,7 @@ fn a_reconnect_keeps_what_is_there() {
 
         assert_eq!(controller.end("KILL"), None);
         assert!(bridge.ping(1, "10.77.0.2", 3), "{openflow}: forwarding goes on without a controller");
-        let later = Controller::start(&["--listen", &address, "--idle-timeout", "60"]);
+        let later = Controller::learning(&["--listen", &address, "--idle-timeout", "60"]);
         later.wait_for_log("2 entries of ours kept, 0 removed");
         assert_eq!(bridge.flows(OURS).len(), ours, "{openflow}: nothing wiped, nothing doubled");
         assert_eq!(bridge.flows("0x1234").len(), 1);
@@ -78,7 +78,7 @@ fn a_reconnect_keeps_what_is_there() {
         drop(later);
 
         // A controller that wants other timeouts replaces its own entries, and those alone.
-        let other = Controller::start(&["--listen", &address, "--idle-timeout", "30"]);
+        let other = Controller::learning(&["--listen", &address, "--idle-timeout", "30"]);
         other.wait_for_log("0 entries of ours kept, 2 removed");
         other.wait("the old entries are gone", || bridge.flows(FORWARD).is_empty());
         assert_eq!(bridge.flows("0x1234").len(), 1);

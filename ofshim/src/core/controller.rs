@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openflow::PortNo;
+use openflow::{DatapathId, FlowRemovedReason, PacketIn, PortNo, READ_CHUNK_BYTES};
 
-use super::cookie::cookie;
+use super::cookie::{Purpose, cookie};
 use super::event::{Command, ConnId, Event, Level, Settings, Source};
 use super::limit::Limiter;
 use super::link::Context;
-use super::report::LogKey;
-use super::session::Session;
+use super::net::{Admitted, FoundRoute, Network, NewMember, Out};
+use super::report::{self, LogKey};
+use super::session::{Raised, Session};
 use super::switch::Switch;
+use super::topo::Place;
 use super::view;
 use super::vip::{Placement, VipKnowledge};
 
@@ -22,19 +24,34 @@ pub struct Controller {
     known: VipKnowledge,
     source: Source,
     sessions: BTreeMap<ConnId, Session>,
+    /// The ready connection of each switch.
+    by_dpid: BTreeMap<DatapathId, ConnId>,
+    /// Connections that say they are a switch that is connected already, and until when the old one may prove it.
+    contests: BTreeMap<ConnId, (ConnId, Duration)>,
+    network: Network,
     limiter: Limiter<LogKey>,
+    ticked: Duration,
 }
+
+/// How long a connected switch may take to answer when another one comes with its datapath id.
+const CONTEST: Duration = Duration::from_secs(1);
+/// Time between two ticks that says that this controller itself was late.
+const LATE: Duration = Duration::from_secs(2);
 
 impl Controller {
     /// A controller without switches.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            network: Network::new(settings.network()),
             settings,
             known: VipKnowledge::default(),
             source: Source::None,
             sessions: BTreeMap::new(),
+            by_dpid: BTreeMap::new(),
+            contests: BTreeMap::new(),
             limiter: Limiter::default(),
+            ticked: Duration::ZERO,
         }
     }
 
@@ -46,14 +63,19 @@ impl Controller {
                 let session = Session::new(conn, peer, &mut self.context(&mut commands, now).1);
                 self.sessions.insert(conn, session);
             }
-            Event::Bytes { conn, bytes } => self.bytes(conn, &bytes, &mut commands, now),
-            Event::Closed { conn, reason } => {
-                if let Some(session) = self.sessions.remove(&conn) {
-                    let text = format!("{} disconnected: {reason}", session.name());
-                    commands.push(Command::Log { level: Level::Info, text });
+            Event::Bytes { conn, bytes } => {
+                for chunk in bytes.chunks(READ_CHUNK_BYTES) {
+                    self.bytes(conn, chunk, &mut commands, now);
                 }
             }
-            Event::Tick => self.each(&mut commands, now, Session::tick),
+            Event::Closed { conn, reason } => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    let text = format!("{} disconnected: {reason}", session.name());
+                    commands.push(Command::Log { level: Level::Info, text });
+                    session.forget();
+                }
+            }
+            Event::Tick => self.tick(&mut commands, now),
             Event::Knowledge { known, source } => {
                 self.source = source;
                 if self.known != known {
@@ -61,31 +83,49 @@ impl Controller {
                     let text = format!("the balancer: {}", self.describe_knowledge());
                     commands.push(Command::Log { level: Level::Info, text });
                     self.each(&mut commands, now, Session::knowledge_changed);
+                    self.network.knowledge_changed(&self.known);
                 }
             }
         }
-        self.sessions.retain(|_, session| !session.is_closed());
+        self.bury(&mut commands, now);
+        self.obey_network(&mut commands, now);
         commands
     }
 
     fn bytes(&mut self, conn: ConnId, bytes: &[u8], commands: &mut Vec<Command>, now: Duration) {
         let (sessions, mut ctx) = self.context(commands, now);
         let Some(session) = sessions.get_mut(&conn) else { return };
-        let before = session.switch().map(Switch::dpid);
-        session.bytes(bytes, &mut ctx);
-        let after = session.switch().map(Switch::dpid);
-        if before == after {
-            return;
+        session.feed(bytes, &mut ctx);
+        loop {
+            let (sessions, mut ctx) = self.context(commands, now);
+            let raised = sessions.get_mut(&conn).and_then(|session| session.step(&mut ctx));
+            let Some(raised) = raised else { break };
+            self.raised(conn, raised, commands, now);
+            self.obey_network(commands, now);
         }
-        // It told who it is. A switch that lost its old connection may be here again before that one has ended.
-        let old = sessions
-            .iter_mut()
-            .filter(|(other, session)| **other != conn && session.switch().map(Switch::dpid) == after);
-        for (_, old) in old {
-            let reason = "the same switch connected again (if this repeats: give it one address of this controller only, \
-                          and each switch its own datapath id)";
-            old.close_because(reason, &mut ctx);
+    }
+
+    fn tick(&mut self, commands: &mut Vec<Command>, now: Duration) {
+        let passed = now.saturating_sub(self.ticked);
+        if passed >= LATE && self.ticked != Duration::ZERO {
+            self.sessions.values_mut().for_each(|session| session.excuse(passed));
         }
+        self.ticked = now;
+        self.each(commands, now, Session::tick);
+        let over: Vec<_> = self
+            .contests
+            .iter()
+            .filter(|(_, (_, until))| now >= *until)
+            .map(|(new, (old, _))| (*new, *old))
+            .collect();
+        for (_, old) in over {
+            let (sessions, mut ctx) = self.context(commands, now);
+            if let Some(old) = sessions.get_mut(&old) {
+                old.close_because("the same switch connected again, and this connection is silent", &mut ctx);
+            }
+        }
+        self.bury(commands, now);
+        self.network.tick(now);
     }
 
     fn each(&mut self, commands: &mut Vec<Command>, now: Duration, what: fn(&mut Session, &mut Context<'_>)) {
@@ -108,6 +148,167 @@ impl Controller {
             now,
         };
         (&mut self.sessions, ctx)
+    }
+
+    /// Handles what a session says about more than itself.
+    fn raised(&mut self, conn: ConnId, raised: Raised, commands: &mut Vec<Command>, now: Duration) {
+        let dpid = self.sessions.get(&conn).and_then(Session::switch).map(Switch::dpid);
+        let Some(dpid) = dpid else { return };
+        match raised {
+            Raised::Named => self.named(conn, dpid, commands, now),
+            Raised::Ready(found) => self.ready_switch(conn, found, now),
+            Raised::PacketIn(packet) => self.packet_in(conn, dpid, packet, commands, now),
+            Raised::Port(number, port) => self.network.port_changed(dpid, number, port.as_ref(), now),
+            Raised::Removed(Purpose::Ahead, removed, _) => {
+                if removed.reason == FlowRemovedReason::Delete {
+                    self.network.ahead_removed(dpid, &removed.match_);
+                }
+            }
+            Raised::Removed(_, removed, sequence) => {
+                self.network.flow_removed(dpid, &removed.match_, sequence);
+            }
+            Raised::Refused(sequence) => self.network.flow_refused(dpid, sequence),
+            Raised::Confirmed(token) => self.network.barrier_done(token),
+            Raised::RoundTrip(time) => {
+                self.network.control_latency(dpid, time / 2);
+                self.old_one_lives(conn, commands, now);
+            }
+        }
+    }
+
+    /// A connection says which switch it is. One that is connected already is asked whether it lives.
+    fn named(&mut self, conn: ConnId, dpid: DatapathId, commands: &mut Vec<Command>, now: Duration) {
+        let same = |(other, session): (&ConnId, &Session)| {
+            let named = session.switch().is_some_and(|switch| switch.dpid() == dpid);
+            (named && *other != conn && !session.is_closed()).then_some(*other)
+        };
+        let old = self.sessions.iter().find_map(same);
+        let (sessions, mut ctx) = self.context(commands, now);
+        match old.and_then(|old| Some((old, sessions.get_mut(&old)?))) {
+            Some((old, session)) => {
+                session.ask(&mut ctx);
+                self.contests.insert(conn, (old, now + CONTEST));
+            }
+            None => {
+                if let Some(session) = sessions.get_mut(&conn) {
+                    session.go_on(&mut ctx);
+                }
+            }
+        }
+    }
+
+    /// A connection whose datapath id another one claims has answered: the other one is refused.
+    fn old_one_lives(&mut self, old: ConnId, commands: &mut Vec<Command>, now: Duration) {
+        let claims: Vec<ConnId> =
+            self.contests.iter().filter(|(_, (of, _))| *of == old).map(|(new, _)| *new).collect();
+        for new in claims {
+            self.contests.remove(&new);
+            let (sessions, mut ctx) = self.context(commands, now);
+            if let Some(session) = sessions.get_mut(&new) {
+                let reason = "a switch with this datapath id is connected already and answers (give a switch one \
+                              address of this controller only, and each switch its own datapath id)";
+                session.close_because(reason, &mut ctx);
+            }
+        }
+    }
+
+    fn ready_switch(&mut self, conn: ConnId, found: Vec<FoundRoute>, now: Duration) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let Some(switch) = session.switch() else { return };
+        self.by_dpid.insert(switch.dpid(), conn);
+        let new = NewMember {
+            dpid: switch.dpid(),
+            layout: switch.layout(),
+            version: session.link().version,
+            ports: switch.ports().values().cloned().collect(),
+            found,
+        };
+        self.network.switch_ready(new, now);
+    }
+
+    fn packet_in(
+        &mut self,
+        conn: ConnId,
+        dpid: DatapathId,
+        packet: PacketIn,
+        commands: &mut Vec<Command>,
+        now: Duration,
+    ) {
+        let (sessions, mut ctx) = self.context(commands, now);
+        let Some((switch, link)) = sessions.get_mut(&conn).and_then(Session::parts) else { return };
+        let Some(frame) = switch.admit(&packet) else {
+            return switch.free_buffer(&packet, link, &mut ctx);
+        };
+        let at = Place::new(dpid, packet.in_port);
+        let Admitted::Yours(packet) = self.network.packet_in(dpid, packet, frame, now) else { return };
+        let flood = self.network.flood_ports(at);
+        let (sessions, mut ctx) = self.context(commands, now);
+        if let Some((switch, link)) = sessions.get_mut(&conn).and_then(Session::parts) {
+            switch.packet_in(packet, &frame, &flood, link, &mut ctx);
+        }
+    }
+
+    /// Takes out connections that are over, and lets those go on that waited for their end.
+    fn bury(&mut self, commands: &mut Vec<Command>, now: Duration) {
+        let over: Vec<ConnId> =
+            self.sessions.iter().filter(|(_, session)| session.is_closed()).map(|(conn, _)| *conn).collect();
+        for conn in over {
+            self.contests.remove(&conn);
+            let dpid = self.sessions.remove(&conn).and_then(|session| Some(session.switch()?.dpid()));
+            if let Some(dpid) = dpid
+                && self.by_dpid.get(&dpid) == Some(&conn)
+            {
+                self.by_dpid.remove(&dpid);
+                self.network.switch_lost(dpid, now);
+            }
+            let waited: Vec<ConnId> =
+                self.contests.iter().filter(|(_, (old, _))| *old == conn).map(|(new, _)| *new).collect();
+            for new in waited {
+                self.contests.remove(&new);
+                let (sessions, mut ctx) = self.context(commands, now);
+                if let Some(session) = sessions.get_mut(&new) {
+                    session.go_on(&mut ctx);
+                }
+            }
+        }
+    }
+
+    /// Sends what the network wants sent.
+    fn obey_network(&mut self, commands: &mut Vec<Command>, now: Duration) {
+        for out in self.network.take_outs() {
+            let dpid = match &out {
+                Out::FlowMod { dpid, .. }
+                | Out::PacketOut { dpid, .. }
+                | Out::Barrier { dpid, .. }
+                | Out::Hold { dpid, .. }
+                | Out::Flush { dpid } => *dpid,
+                Out::Dropped { at, reason } => {
+                    let (at, reason) = (*at, *reason);
+                    let (_, mut ctx) = self.context(commands, now);
+                    report::dropped(at.dpid, reason, at.port, &mut ctx);
+                    continue;
+                }
+                Out::Log { level, text } => {
+                    commands.push(Command::Log { level: *level, text: text.clone() });
+                    continue;
+                }
+            };
+            let conn = self.by_dpid.get(&dpid).copied();
+            let (sessions, mut ctx) = self.context(commands, now);
+            let Some(session) = conn.and_then(|conn| sessions.get_mut(&conn)) else { continue };
+            if let Out::Barrier { token, .. } = out {
+                session.barrier_for(token, &mut ctx);
+                continue;
+            }
+            let Some((switch, link)) = session.parts() else { continue };
+            match out {
+                Out::FlowMod { flow_mod, .. } => switch.send_flow_mod(*flow_mod, link, &mut ctx),
+                Out::PacketOut { packet, .. } => switch.send_packet(packet, link, &mut ctx),
+                Out::Hold { key, .. } => switch.hold(key, link, &mut ctx),
+                Out::Flush { .. } => switch.flush(link, &mut ctx),
+                Out::Barrier { .. } | Out::Dropped { .. } | Out::Log { .. } => {}
+            }
+        }
     }
 
     fn describe_knowledge(&self) -> String {
@@ -159,15 +360,24 @@ impl Controller {
                 flow_mods: switch.counters().flow_mods,
             })
             .collect();
+        let ((hosts, flows), (links, clusters)) = (self.network.sizes(), self.network.link_figures());
         view::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: now.as_secs(),
             listen: listen.to_vec(),
             openflow: self.settings.versions.iter().map(ToString::to_string).collect(),
+            forwarding: self.settings.forwarding.word().to_owned(),
+            granularity: self.settings.granularity.word().to_owned(),
+            metric: self.settings.metric.word().to_owned(),
+            proactive: self.settings.proactive,
             idle_timeout_s: self.settings.idle_timeout_s,
             hard_timeout_s: self.settings.hard_timeout_s,
-            hosts: self.ready().map(|(_, switch)| switch.stations().len()).sum(),
-            flows: self.ready().map(|(_, switch)| switch.entries().len()).sum(),
+            hosts: hosts + self.ready().map(|(_, switch)| switch.stations().len()).sum::<usize>(),
+            flows: flows + self.ready().map(|(_, switch)| switch.entries().len()).sum::<usize>(),
+            links,
+            clusters,
+            discovery: self.network.discovery_view(),
+            stopped: self.network.stops().map(|(why, count)| (why.to_owned(), count)).collect(),
             switches,
             balancer: view::Balancer {
                 source: self.source.word().to_owned(),
@@ -190,16 +400,24 @@ impl Controller {
             for (_, seat) in switch.stations().iter() {
                 *hosts.entry(seat.port).or_default() += 1;
             }
-            let ports = switch.ports().values().map(|port| view::Port {
-                number: port.port_no.0,
-                name: port.name.to_string(),
-                mac: port.hw_addr.to_string(),
-                up: port.is_up(),
-                hosts: hosts.get(&port.port_no).copied().unwrap_or_default(),
+            let ports = switch.ports().values().map(|port| {
+                let (role, routed) = self.network.port_view(Place::new(switch.dpid(), port.port_no));
+                view::Port {
+                    number: port.port_no.0,
+                    name: port.name.to_string(),
+                    mac: port.hw_addr.to_string(),
+                    up: port.is_up(),
+                    hosts: routed + hosts.get(&port.port_no).copied().unwrap_or_default(),
+                    role: role.to_owned(),
+                }
             });
             view::SwitchPorts { dpid: switch.dpid().to_string(), ports: ports.collect() }
         });
-        view::Topology { switches: switches.collect() }
+        view::Topology {
+            switches: switches.collect(),
+            links: self.network.links_view(),
+            clusters: self.network.clusters_view(),
+        }
     }
 
     /// `GET /v1/hosts`.
@@ -209,13 +427,14 @@ impl Controller {
             switch.stations().iter().map(move |(station, seat)| view::Host {
                 mac: station.mac.to_string(),
                 address: seat.address,
+                addresses: seat.address.map(Into::into).into_iter().collect(),
                 vlan: station.vlan,
                 dpid: switch.dpid().to_string(),
                 port: seat.port.0,
                 age_ms: milliseconds(now.saturating_sub(seat.seen)),
             })
         });
-        view::Hosts { hosts: hosts.collect() }
+        view::Hosts { hosts: self.network.hosts_view(now).into_iter().chain(hosts).collect() }
     }
 
     /// `GET /v1/flows`.
@@ -225,17 +444,18 @@ impl Controller {
             switch.entries().iter().map(move |(key, entry)| view::Flow {
                 dpid: switch.dpid().to_string(),
                 table: switch.layout().place(entry.purpose).0.0,
-                in_port: key.in_port.0,
+                in_port: Some(key.in_port.0),
                 vlan: key.vlan,
-                src: key.src.to_string(),
+                src: Some(key.src.to_string()),
                 dst: key.dst.to_string(),
                 out_port: entry.out.map(|port| port.0),
                 purpose: entry.purpose.word().to_owned(),
                 cookie: format!("{:#018x}", cookie(entry.purpose, entry.sequence).0),
                 age_ms: milliseconds(now.saturating_sub(entry.since)),
+                ..view::Flow::default()
             })
         });
-        view::Flows { flows: flows.collect() }
+        view::Flows { flows: self.network.flows_view(now).into_iter().chain(flows).collect() }
     }
 }
 

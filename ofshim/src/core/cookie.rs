@@ -26,6 +26,10 @@ pub enum Purpose {
     Transit,
     /// Dropping what is for the balancer and must not travel on.
     Hold,
+    /// One switch's part of a route from one host to another.
+    Route,
+    /// The way to a host, installed ahead of its traffic.
+    Ahead,
 }
 
 impl Purpose {
@@ -35,6 +39,8 @@ impl Purpose {
             Self::Forward => 2,
             Self::Transit => 3,
             Self::Hold => 4,
+            Self::Route => 5,
+            Self::Ahead => 6,
         }
     }
 
@@ -46,6 +52,8 @@ impl Purpose {
             Self::Forward => "forward",
             Self::Transit => "transit",
             Self::Hold => "hold",
+            Self::Route => "route",
+            Self::Ahead => "ahead",
         }
     }
 
@@ -55,6 +63,8 @@ impl Purpose {
             2 => Some(Self::Forward),
             3 => Some(Self::Transit),
             4 => Some(Self::Hold),
+            5 => Some(Self::Route),
+            6 => Some(Self::Ahead),
             _ => None,
         }
     }
@@ -116,7 +126,8 @@ mod tests {
     #[test]
     fn cookies_read_back_and_foreign_ones_do_not() {
         let last = Sequence(SEQUENCE_MASK);
-        for purpose in [Purpose::TableMiss, Purpose::Forward, Purpose::Transit, Purpose::Hold] {
+        use Purpose::{Ahead, Forward, Hold, Route, TableMiss, Transit};
+        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead] {
             for sequence in [Sequence(0), Sequence(7), last] {
                 assert_eq!(read(cookie(purpose, sequence)), Some((purpose, sequence)));
             }

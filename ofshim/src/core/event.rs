@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use openflow::Version;
 
+use super::discover;
+use super::net::{self, Granularity, Metric};
 use super::vip::VipKnowledge;
 
 /// A switch's connection; never used twice.
@@ -53,7 +55,7 @@ pub enum Event {
 }
 
 /// From one [`Event::Tick`] to the next, at most.
-pub const TICK: Duration = Duration::from_millis(250);
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// Where the knowledge of the balancer comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,11 +116,49 @@ pub enum Level {
     Debug,
 }
 
+/// How packets are forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Along shortest paths through the network, with entries on all switches of the way.
+    #[default]
+    Routed,
+    /// Switch by switch, as bridges do it: a MAC is behind the port where it was heard.
+    Learning,
+    /// To every port of the broadcast tree, frame by frame.
+    Hub,
+}
+
+impl Forwarding {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Routed => "routed",
+            Self::Learning => "learning",
+            Self::Hub => "hub",
+        }
+    }
+}
+
 /// What a person chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The OpenFlow versions to offer; at least one.
     pub versions: Vec<Version>,
+    /// How packets are forwarded.
+    pub forwarding: Forwarding,
+    /// How links are found; `None` if there are none to find.
+    pub discovery: Option<discover::Settings>,
+    /// What the entries of routes match.
+    pub granularity: Granularity,
+    /// What routes are judged by.
+    pub metric: Metric,
+    /// Whether flows are spread over equal paths.
+    pub ecmp: bool,
+    /// Whether the ways to hosts are installed ahead of traffic.
+    pub proactive: bool,
+    /// Whether ARP and neighbour discovery are answered from knowledge.
+    pub proxy: bool,
     /// Seconds without a packet after which a forwarding entry goes; 0 never.
     pub idle_timeout_s: u16,
     /// Seconds after which a forwarding entry goes in any case; 0 never.
@@ -127,6 +167,41 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { versions: vec![Version::V1_0, Version::V1_3], idle_timeout_s: 10, hard_timeout_s: 120 }
+        Self {
+            versions: vec![Version::V1_0, Version::V1_3],
+            forwarding: Forwarding::Routed,
+            discovery: Some(discover::Settings::default()),
+            granularity: Granularity::FiveTuple,
+            metric: Metric::Hops,
+            ecmp: true,
+            proactive: false,
+            proxy: true,
+            idle_timeout_s: 10,
+            hard_timeout_s: 120,
+        }
+    }
+}
+
+impl Settings {
+    /// Switches that learn, one by one, without links between them.
+    #[must_use]
+    pub fn learning() -> Self {
+        Self { forwarding: Forwarding::Learning, discovery: None, ..Self::default() }
+    }
+
+    /// The part that the network obeys.
+    #[must_use]
+    pub fn network(&self) -> net::Settings {
+        net::Settings {
+            routed: self.forwarding == Forwarding::Routed,
+            discovery: self.discovery,
+            granularity: self.granularity,
+            metric: self.metric,
+            ecmp: self.ecmp,
+            proactive: self.proactive && self.forwarding == Forwarding::Routed,
+            proxy: self.proxy,
+            idle_timeout_s: self.idle_timeout_s,
+            hard_timeout_s: self.hard_timeout_s,
+        }
     }
 }

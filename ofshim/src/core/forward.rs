@@ -13,32 +13,44 @@
 
 use std::net::Ipv4Addr;
 
-use openflow::PortNo;
+use openflow::{MacAddr, PortNo};
 
 use super::frame::{Frame, is_group, is_station};
-use super::learn::{MacTable, Station};
+use super::learn::Station;
 use super::vip::{Placement, VipKnowledge};
+
+/// Where stations are: behind the ports of one switch, or of a network of them.
+pub trait Seats {
+    /// What tells where a station is.
+    type Port: Copy + Eq;
+
+    /// Where `station` is.
+    fn port_of(&self, station: Station) -> Option<Self::Port>;
+
+    /// Where `mac` is, in whichever VLAN it was heard last.
+    fn port_in_any_vlan(&self, mac: MacAddr) -> Option<Self::Port>;
+}
 
 /// What becomes of a frame, and whether its source is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Verdict<P = PortNo> {
     /// The source address is behind the port that the frame came in on.
     pub learn: bool,
     /// Where the frame goes.
-    pub fate: Fate,
+    pub fate: Fate<P>,
 }
 
 /// Where a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Fate<P = PortNo> {
     /// Nowhere.
     Drop(DropReason),
     /// To every port but the one it came in on.
     Flood,
     /// To one port, this frame only.
-    Send(PortNo),
+    Send(P),
     /// To one port, and an entry does the same with those that follow.
-    Install(PortNo),
+    Install(P),
 }
 
 /// Why a frame goes nowhere.
@@ -73,13 +85,13 @@ impl DropReason {
 /// Decides about a frame from `in_port`. `hint` is the port on which the virtual MAC of a one-armed balancer was last
 /// heard as a source; it counts while the host's own MAC is not learned.
 #[must_use]
-pub fn judge(
+pub fn judge<S: Seats>(
     frame: &Frame,
-    in_port: PortNo,
-    table: &MacTable,
+    in_port: S::Port,
+    table: &S,
     known: &VipKnowledge,
-    hint: Option<PortNo>,
-) -> Verdict {
+    hint: Option<S::Port>,
+) -> Verdict<S::Port> {
     if !is_station(frame.src) {
         return Verdict { learn: false, fate: Fate::Drop(DropReason::BadSource) };
     }
@@ -102,7 +114,7 @@ pub fn judge(
 /// Inline the prober looks at the port itself and has seen the answer, which may also be addressed to a virtual MAC.
 /// One-armed it is a host like any other; only an answer to an address that is not learned is kept from being
 /// flooded. Probers that are not named are known by what they cause: a backend that answers 0.0.0.0 (RFC 5227).
-fn probe_reply(frame: &Frame, table: &MacTable, known: &VipKnowledge) -> Option<DropReason> {
+fn probe_reply<S: Seats>(frame: &Frame, table: &S, known: &VipKnowledge) -> Option<DropReason> {
     let arp = frame.arp.filter(|arp| !arp.is_request())?;
     let learned = table.port_of(Station { vlan: frame.vlan, mac: frame.dst }).is_some();
     let inline = known.placement() == Placement::Inline;
@@ -115,7 +127,12 @@ fn probe_reply(frame: &Frame, table: &MacTable, known: &VipKnowledge) -> Option<
 }
 
 /// The fate of a frame that is for the balancer.
-fn balanced(frame: &Frame, table: &MacTable, known: &VipKnowledge, hint: Option<PortNo>) -> Option<Fate> {
+fn balanced<S: Seats>(
+    frame: &Frame,
+    table: &S,
+    known: &VipKnowledge,
+    hint: Option<S::Port>,
+) -> Option<Fate<S::Port>> {
     let asked = frame.arp.filter(|arp| arp.is_request()).map(|arp| arp.target);
     let (vip, asked) = match (known.vip_of(frame.dst), asked.filter(|target| known.is_vip(*target))) {
         (Some(vip), _) => (vip, false),
@@ -134,9 +151,9 @@ fn balanced(frame: &Frame, table: &MacTable, known: &VipKnowledge, hint: Option<
     })
 }
 
-/// The port of a one-armed balancer on this switch: where its host's own MAC is, else where a virtual MAC was heard.
+/// The port of a one-armed balancer: where its host's own MAC is, else where a virtual MAC was heard.
 #[must_use]
-pub fn balancer_port(table: &MacTable, known: &VipKnowledge, hint: Option<PortNo>) -> Option<PortNo> {
+pub fn balancer_port<S: Seats>(table: &S, known: &VipKnowledge, hint: Option<S::Port>) -> Option<S::Port> {
     match known.placement() {
         Placement::Inline => None,
         Placement::OneArm { host_mac } => host_mac.and_then(|mac| table.port_in_any_vlan(mac)).or(hint),
@@ -144,7 +161,7 @@ pub fn balancer_port(table: &MacTable, known: &VipKnowledge, hint: Option<PortNo
 }
 
 /// The fate of a frame that the balancer has nothing to do with.
-fn ordinary(frame: &Frame, table: &MacTable) -> Fate {
+fn ordinary<S: Seats>(frame: &Frame, table: &S) -> Fate<S::Port> {
     if is_group(frame.dst) {
         return Fate::Flood;
     }

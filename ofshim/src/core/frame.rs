@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 
 use openflow::MacAddr;
 
+use super::ip::Ip;
+
 /// EtherType of ARP.
-const ETHERTYPE_ARP: u16 = 0x0806;
+pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// EtherType of LLDP (IEEE 802.1AB).
 const ETHERTYPE_LLDP: u16 = 0x88cc;
 /// EtherTypes of a VLAN tag: IEEE 802.1Q and 802.1ad.
@@ -26,6 +28,8 @@ pub struct Frame {
     pub ethertype: u16,
     /// The ARP packet, if it is one for IPv4 over Ethernet and whole.
     pub arp: Option<Arp>,
+    /// The IP header, if there is one and it is whole.
+    pub ip: Option<Ip>,
 }
 
 /// An ARP packet for IPv4 over Ethernet.
@@ -66,8 +70,9 @@ impl Frame {
             ethertype = be16(bytes, 16)?;
             payload = 18;
         }
-        let arp = if ethertype == ETHERTYPE_ARP { parse_arp(bytes.get(payload..)?) } else { None };
-        Some(Self { dst, src, vlan, ethertype, arp })
+        let packet = bytes.get(payload..)?;
+        let arp = if ethertype == ETHERTYPE_ARP { parse_arp(packet) } else { None };
+        Some(Self { dst, src, vlan, ethertype, arp, ip: Ip::parse(ethertype, packet) })
     }
 
     /// Whether bridges must not forward it: the group addresses 01:80:c2:00:00:00 to 0f (IEEE 802.1Q, table 8-1),
@@ -77,6 +82,50 @@ impl Frame {
         let [a, b, c, d, e, f] = octets(self.dst);
         ([a, b, c, d, e] == [0x01, 0x80, 0xc2, 0, 0] && f <= 0x0f) || self.ethertype == ETHERTYPE_LLDP
     }
+}
+
+/// The Ethernet header of a frame that the controller makes; the tag has priority 0.
+#[must_use]
+pub fn head(dst: MacAddr, src: MacAddr, vlan: Option<u16>, ethertype: u16) -> Vec<u8> {
+    let mut frame = [dst.0, src.0].concat();
+    if let Some(vid) = vlan {
+        frame.extend(ETHERTYPE_VLAN[0].to_be_bytes());
+        frame.extend((vid & 0x0fff).to_be_bytes());
+    }
+    frame.extend(ethertype.to_be_bytes());
+    frame
+}
+
+/// The frame that answers the ARP request of `asker`: `owner` is where it says (RFC 826).
+#[must_use]
+pub fn arp_reply(asker: (MacAddr, Ipv4Addr), owner: (MacAddr, Ipv4Addr), vlan: Option<u16>) -> Vec<u8> {
+    let mut frame = head(asker.0, owner.0, vlan, ETHERTYPE_ARP);
+    frame.extend(ARP_HEAD);
+    frame.extend([0, 2]);
+    frame.extend(owner.0.0);
+    frame.extend(owner.1.octets());
+    frame.extend(asker.0.0);
+    frame.extend(asker.1.octets());
+    frame
+}
+
+/// The frame that asks the station `to` whether it has `address` (RFC 826).
+#[must_use]
+pub fn arp_probe(
+    to: MacAddr,
+    from: MacAddr,
+    sender: Ipv4Addr,
+    address: Ipv4Addr,
+    vlan: Option<u16>,
+) -> Vec<u8> {
+    let mut frame = head(to, from, vlan, ETHERTYPE_ARP);
+    frame.extend(ARP_HEAD);
+    frame.extend([0, 1]);
+    frame.extend(from.0);
+    frame.extend(sender.octets());
+    frame.extend([0; 6]);
+    frame.extend(address.octets());
+    frame
 }
 
 /// Whether the group bit is set: multicast or broadcast.
@@ -137,6 +186,17 @@ mod tests {
         tagged.extend(&REQUEST[12..]);
         let frame = Frame::parse(&tagged).unwrap();
         assert_eq!((frame.vlan, frame.arp), (Some(5), Some(arp)));
+    }
+
+    #[test]
+    fn an_answer_reads_back() {
+        let asker = (MacAddr([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1));
+        let owner = (MacAddr([2, 0, 0, 0, 0, 2]), Ipv4Addr::new(10, 0, 0, 2));
+        for vlan in [None, Some(5)] {
+            let frame = Frame::parse(&arp_reply(asker, owner, vlan)).unwrap();
+            assert_eq!((frame.dst, frame.src, frame.vlan), (asker.0, owner.0, vlan));
+            assert_eq!(frame.arp, Some(Arp { operation: 2, sender: owner.1, target: asker.1 }));
+        }
     }
 
     #[test]

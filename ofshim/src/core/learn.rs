@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use openflow::{MacAddr, PortNo};
 
+use super::forward::Seats;
+
 /// The most addresses kept for one switch; a host that invents source addresses fills no more than this.
 pub const MAX_STATIONS: usize = 65_536;
 
@@ -76,20 +78,6 @@ impl MacTable {
         }
     }
 
-    /// The port that `station` is behind.
-    #[must_use]
-    pub fn port_of(&self, station: Station) -> Option<PortNo> {
-        self.stations.get(&station).map(|seat| seat.port)
-    }
-
-    /// The port that `mac` is behind, in whichever VLAN it was heard last.
-    #[must_use]
-    pub fn port_in_any_vlan(&self, mac: MacAddr) -> Option<PortNo> {
-        let all_vlans = Station { mac, vlan: None }..=Station { mac, vlan: Some(u16::MAX) };
-        let heard = self.stations.range(all_vlans);
-        heard.max_by_key(|(_, seat)| seat.seen).map(|(_, seat)| seat.port)
-    }
-
     /// Forgets everything behind `port`; how many stations that were.
     pub fn forget_port(&mut self, port: PortNo) -> usize {
         self.forget(|_, seat| seat.port == port)
@@ -117,6 +105,20 @@ impl MacTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.stations.is_empty()
+    }
+}
+
+impl Seats for MacTable {
+    type Port = PortNo;
+
+    fn port_of(&self, station: Station) -> Option<PortNo> {
+        self.stations.get(&station).map(|seat| seat.port)
+    }
+
+    fn port_in_any_vlan(&self, mac: MacAddr) -> Option<PortNo> {
+        let all_vlans = Station { mac, vlan: None }..=Station { mac, vlan: Some(u16::MAX) };
+        let heard = self.stations.range(all_vlans);
+        heard.max_by_key(|(_, seat)| seat.seen).map(|(_, seat)| seat.port)
     }
 }
 

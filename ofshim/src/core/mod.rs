@@ -18,9 +18,11 @@ pub mod entries;
 pub mod event;
 pub mod forward;
 pub mod frame;
+pub mod ip;
 pub mod learn;
 mod limit;
 mod link;
+pub mod net;
 pub mod pipeline;
 mod reconcile;
 mod report;
@@ -31,5 +33,5 @@ pub mod view;
 pub mod vip;
 
 pub use controller::Controller;
-pub use event::{Command, ConnId, Event, Level, Settings, Source, TICK};
+pub use event::{Command, ConnId, Event, Forwarding, Level, Settings, Source, TICK};
 pub use vip::{Placement, VipKnowledge};

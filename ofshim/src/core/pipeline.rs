@@ -20,11 +20,19 @@ use super::entries::{Entry, Key};
 const PRIORITY_MISS: u16 = 0;
 /// Priority of entries that forward.
 const PRIORITY_FORWARD: u16 = 100;
+/// Priority of entries that lead to a host from wherever: traffic with an entry of its own takes that.
+const PRIORITY_AHEAD: u16 = 90;
 /// Priority of entries that drop; above forwarding, since they share its table in 1.0.
 const PRIORITY_HOLD: u16 = 200;
 
-/// The fields that entries of today match.
+/// The fields that entries which drop match.
 const STATION_FIELDS: &[&str] = &["IN_PORT", "ETH_DST", "ETH_SRC", "VLAN_VID"];
+
+/// The fields that entries which forward match.
+const FLOW_FIELDS: &[&str] = &[
+    "IN_PORT", "ETH_DST", "ETH_SRC", "ETH_TYPE", "VLAN_VID", "IP_PROTO", "IPV4_SRC", "IPV4_DST", "IPV6_SRC",
+    "IPV6_DST", "TCP_SRC", "TCP_DST", "UDP_SRC", "UDP_DST",
+];
 
 /// The tables of a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +88,7 @@ const BALANCING: TableSpec = TableSpec {
 const FORWARDING: TableSpec = TableSpec {
     id: TableId(2),
     name: "forwarding",
-    may_match: STATION_FIELDS,
+    may_match: FLOW_FIELDS,
     may_set: &[],
     may_output: true,
     miss: Miss::Controller,
@@ -132,6 +140,8 @@ impl Layout {
     pub const fn place(self, purpose: Purpose) -> (TableId, u16) {
         match (self, purpose) {
             (Self::Three, Purpose::Hold) => (GUARD.id, PRIORITY_HOLD),
+            (Self::Three, Purpose::Ahead) => (FORWARDING.id, PRIORITY_AHEAD),
+            (Self::Single(_), Purpose::Ahead) => (EVERYTHING.id, PRIORITY_AHEAD),
             (Self::Three, _) => (FORWARDING.id, PRIORITY_FORWARD),
             (Self::Single(_), Purpose::Hold) => (EVERYTHING.id, PRIORITY_HOLD),
             (Self::Single(_), _) => (EVERYTHING.id, PRIORITY_FORWARD),
@@ -173,6 +183,42 @@ impl Layout {
         };
         self.admit(&flow_mod)?;
         Ok(flow_mod)
+    }
+
+    /// The flow-mod that adds one switch's part of a route, or of the way to a host: what `match_` names leaves by
+    /// `out`.
+    ///
+    /// # Errors
+    /// The entry's table does not admit it.
+    pub fn add_route(
+        self,
+        purpose: Purpose,
+        match_: Match,
+        out: PortNo,
+        sequence: Sequence,
+        timeouts: Timeouts,
+    ) -> Result<FlowMod, NotAdmitted> {
+        let (table_id, priority) = self.place(purpose);
+        let flow_mod = FlowMod {
+            cookie: cookie(purpose, sequence),
+            table_id,
+            idle_timeout: timeouts.idle_s,
+            hard_timeout: timeouts.hard_s,
+            priority,
+            flags: FlowModFlags::SEND_FLOW_REM,
+            match_,
+            instructions: vec![Instruction::ApplyActions(vec![Action::output(out)])],
+            ..FlowMod::default()
+        };
+        self.admit(&flow_mod)?;
+        Ok(flow_mod)
+    }
+
+    /// The flow-mod that deletes one switch's part of a route, or of the way to a host.
+    #[must_use]
+    pub fn delete_route(self, purpose: Purpose, match_: Match) -> FlowMod {
+        let (table_id, priority) = self.place(purpose);
+        self.delete_as(table_id, priority, match_, cookie(purpose, Sequence::default()))
     }
 
     /// The flow-mod that deletes exactly this entry. 1.0 finds it by match and priority alone, 1.3 also by our cookie.
@@ -358,10 +404,9 @@ mod tests {
             refused.to_string().starts_with("table 0 (guard) does not admit the action Output"),
             "{refused}"
         );
-        let flow_mod =
-            FlowMod { table_id: TableId(2), match_: Match::new().tcp_dst(80), ..FlowMod::default() };
+        let flow_mod = FlowMod { table_id: TableId(2), match_: Match::new().arp_op(1), ..FlowMod::default() };
         let refused = Layout::Three.admit(&flow_mod).unwrap_err();
-        assert_eq!(refused.to_string(), "table 2 (forwarding) does not admit a match on TCP_DST");
+        assert_eq!(refused.to_string(), "table 2 (forwarding) does not admit a match on ARP_OP");
         let flow_mod = FlowMod { table_id: TableId(3), ..FlowMod::default() };
         assert!(Layout::Three.admit(&flow_mod).is_err());
     }

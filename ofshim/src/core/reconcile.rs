@@ -7,19 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openflow::{Cookie, FlowMod, FlowStats, Match, Port, PortNo};
+use openflow::{Cookie, FlowMod, FlowStats, MacAddr, Match, Port, PortNo};
 
 use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key, MAX_ENTRIES};
-use super::forward::balancer_port;
+use super::forward::{Seats, balancer_port};
 use super::learn::{MacTable, Station};
+use super::net::{FlowKey, FoundRoute};
 use super::pipeline::{Layout, TableSpec, Timeouts, key_of, out_of};
 use super::vip::{Placement, VipKnowledge};
+
+/// A key for timeouts that do not depend on it.
+const ANY: Key = Key { in_port: PortNo::ANY, vlan: None, src: MacAddr([0; 6]), dst: MacAddr([0; 6]) };
 
 /// What a switch listed.
 #[derive(Debug, Default)]
 pub struct Found {
     usable: Vec<Usable>,
+    routes: Vec<(FoundRoute, Timeouts, Cookie)>,
     delete: Vec<(Cookie, FlowMod)>,
     misses: BTreeMap<u8, FoundMiss>,
     removed: usize,
@@ -55,6 +60,8 @@ pub struct Kept {
     pub entries: Entries,
     /// The port of a one-armed balancer, if entries tell it.
     pub hint: Option<PortNo>,
+    /// The entries of routes that may stay, if the network agrees.
+    pub routes: Vec<FoundRoute>,
     /// The deletions.
     pub delete: Vec<FlowMod>,
 }
@@ -86,6 +93,12 @@ impl Found {
     fn add_ours(&mut self, flow: &FlowStats, layout: Layout) {
         let delete = layout.delete_as(flow.table_id, flow.priority, flow.match_.clone(), flow.cookie);
         let timeouts = Timeouts { idle_s: flow.idle_timeout, hard_s: flow.hard_timeout };
+        if let Some(route) = route_of(flow, layout, &delete)
+            && self.routes.len() < MAX_ENTRIES
+        {
+            self.routes.push((route, timeouts, flow.cookie));
+            return;
+        }
         let usable = cookie::read(flow.cookie).and_then(|(purpose, sequence)| {
             let (key, out) = (key_of(&flow.match_)?, out_of(&flow.instructions).ok()?);
             let placed = layout.place(purpose) == (flow.table_id, flow.priority);
@@ -105,6 +118,7 @@ impl Found {
     /// An entry went between its listing and now.
     pub fn removed_meanwhile(&mut self, cookie: Cookie, match_: &Match) {
         self.usable.retain(|usable| usable.cookie != cookie || usable.delete.match_ != *match_);
+        self.routes.retain(|(route, _, listed)| *listed != cookie || route.delete.match_ != *match_);
         self.delete.retain(|(listed, delete)| *listed != cookie || delete.match_ != *match_);
     }
 
@@ -125,9 +139,10 @@ impl Found {
         *self = Self { removed: self.removed, ..Self::default() };
     }
 
-    /// Decides which of the listed entries stay.
+    /// Decides which of the listed entries stay; `routed` if packets are routed, else switches learn one by one.
     pub fn reconcile(
         &mut self,
+        routed: bool,
         ports: &BTreeMap<PortNo, Port>,
         known: &VipKnowledge,
         timeouts: &dyn Fn(Purpose, &Key) -> Timeouts,
@@ -138,10 +153,21 @@ impl Found {
         let up = |port: PortNo| ports.get(&port).is_some_and(Port::is_up);
         let mut candidates = Vec::new();
         for usable in self.usable.drain(..) {
-            let fits = up(usable.key.in_port)
+            let way = matches!(usable.entry.purpose, Purpose::Forward | Purpose::Transit);
+            let fits = !(routed && way)
+                && up(usable.key.in_port)
                 && usable.entry.out.is_none_or(up)
                 && usable.timeouts == timeouts(usable.entry.purpose, &usable.key);
             if fits { candidates.push(usable) } else { kept.delete.push(usable.delete) }
+        }
+        for (route, listed, _) in self.routes.drain(..) {
+            let in_port = route.in_port == PortNo::ANY || up(route.in_port);
+            let wanted = timeouts(route.purpose, &ANY);
+            if routed && in_port && up(route.out) && listed == wanted {
+                kept.routes.push(route);
+            } else {
+                kept.delete.push(route.delete);
+            }
         }
         kept.table = stations(&candidates, known, now);
         kept.hint = hint(&candidates, known);
@@ -155,6 +181,23 @@ impl Found {
         self.removed = kept.delete.len();
         kept
     }
+}
+
+/// The entry as one of a route, if it is one.
+fn route_of(flow: &FlowStats, layout: Layout, delete: &FlowMod) -> Option<FoundRoute> {
+    let (purpose, sequence) = cookie::read(flow.cookie)?;
+    let is_route = matches!(purpose, Purpose::Route | Purpose::Ahead);
+    let placed = layout.place(purpose) == (flow.table_id, flow.priority);
+    let (key, in_port) = FlowKey::of_match(&flow.match_).filter(|_| is_route && placed)?;
+    let out = out_of(&flow.instructions).ok()??;
+    (key.src.is_none() == (purpose == Purpose::Ahead)).then(|| FoundRoute {
+        purpose,
+        key,
+        in_port,
+        out,
+        sequence,
+        delete: delete.clone(),
+    })
 }
 
 /// The stations that entries tell of; where two contradict each other the station is left out.
@@ -201,7 +244,7 @@ pub fn stands(
     let (from_vip, to_vip) = (known.vip_of(key.src).is_some(), known.vip_of(key.dst).is_some());
     let held = inline && (to_vip || known.is_prober(key.dst));
     match entry.purpose {
-        Purpose::TableMiss => false,
+        Purpose::TableMiss | Purpose::Route | Purpose::Ahead => false,
         Purpose::Hold => held,
         Purpose::Forward | Purpose::Transit if held => false,
         Purpose::Forward if from_vip || to_vip => false,

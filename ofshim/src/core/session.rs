@@ -6,27 +6,36 @@
 //! ```
 //!
 //! Each arrow sends the next request. A connection that is not Ready in time is closed, as is one that is silent for
-//! too long, one whose bytes are no OpenFlow, and one that speaks another version than agreed.
+//! too long, one whose bytes are no OpenFlow, and one that speaks another version than agreed. What concerns more than
+//! this switch is [`Raised`] to the controller.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openflow::{
-    ErrorKind, ErrorMsg, FeaturesReply, Frame, FrameError, Framer, Hello, Message, MultipartReply,
-    MultipartRequest, READ_CHUNK_BYTES, ReplyBody, RequestBody, SwitchConfig, Version, Xid,
+    ErrorKind, ErrorMsg, FeaturesReply, FlowRemoved, Frame, FrameError, Framer, Hello, Message,
+    MultipartReply, MultipartRequest, PacketIn, Port, PortNo, PortStatus, ReplyBody, RequestBody,
+    SwitchConfig, Version, Xid,
 };
 
+use super::cookie::{self, Purpose, Sequence};
 use super::event::{Command, ConnId, Level};
 use super::link::{Context, Link};
+use super::net::FoundRoute;
 use super::pipeline::Layout;
 use super::report::LogKey;
 use super::switch::Switch;
 
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Silence after which the switch is asked whether it is alive.
-const ECHO_AFTER: Duration = Duration::from_secs(5);
-/// Silence after which it is given up.
-const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// Silence after which the switch is asked whether it is alive: before Open vSwitch asks (5 s).
+const ECHO_AFTER: Duration = Duration::from_secs(2);
+/// A switch that talks is asked once in this time all the same, to know how long messages take.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// Silence after which it is given up: before Open vSwitch gives up (10 s).
+const DEAD_AFTER: Duration = Duration::from_secs(8);
+/// The most barriers that wait for their answer.
+const MAX_BARRIERS: usize = 4096;
 /// Bytes of a refused message that the answer quotes (1.3, 7.4.4: at least 64).
 const QUOTED_BYTES: usize = 64;
 /// Wire type of HELLO, the same in every version.
@@ -37,6 +46,8 @@ const TYPE_HELLO: u8 = 0;
 enum Stage {
     Hello,
     Features,
+    /// It told who it is, and may go on once nobody else is that.
+    Named,
     Ports(Xid),
     Flows(Xid),
     Barrier(Xid),
@@ -52,8 +63,35 @@ pub struct Session {
     stage: Stage,
     since: Duration,
     heard: Duration,
-    asked: bool,
+    /// When an echo request was sent that is not answered yet.
+    asked: Option<Duration>,
+    measured: Duration,
     switch: Option<Switch>,
+    /// Barriers of the network that are not answered yet.
+    barriers: BTreeMap<Xid, u64>,
+    /// The entries of routes that the switch listed.
+    found: Vec<FoundRoute>,
+}
+
+/// What a session tells the controller.
+#[derive(Debug)]
+pub enum Raised {
+    /// It told who it is, and waits to go on.
+    Named,
+    /// Its handshake is done; the entries of routes that it has.
+    Ready(Vec<FoundRoute>),
+    /// A packet came.
+    PacketIn(PacketIn),
+    /// A port came, changed or went (`None`).
+    Port(PortNo, Option<Port>),
+    /// An entry of a route went.
+    Removed(Purpose, Box<FlowRemoved>, Sequence),
+    /// An entry of a route was refused.
+    Refused(Sequence),
+    /// All before a barrier is done.
+    Confirmed(u64),
+    /// An echo was answered after so long.
+    RoundTrip(Duration),
 }
 
 /// Why a connection is closed, and the error that the switch is told first.
@@ -91,8 +129,11 @@ impl Session {
             stage: Stage::Hello,
             since: ctx.now,
             heard: ctx.now,
-            asked: false,
+            asked: None,
+            measured: ctx.now,
             switch: None,
+            barriers: BTreeMap::new(),
+            found: Vec::new(),
         }
     }
 
@@ -135,24 +176,56 @@ impl Session {
         }
     }
 
-    /// Handles bytes of the switch.
-    pub fn bytes(&mut self, bytes: &[u8], ctx: &mut Context<'_>) {
+    /// The switch and the way to it, to send messages.
+    pub fn parts(&mut self) -> Option<(&mut Switch, &mut Link)> {
+        Some((self.switch.as_mut()?, &mut self.link))
+    }
+
+    /// Takes bytes of the switch.
+    pub fn feed(&mut self, bytes: &[u8], ctx: &mut Context<'_>) {
         self.heard = ctx.now;
-        self.asked = false;
-        for chunk in bytes.chunks(READ_CHUNK_BYTES) {
-            if let Err(error) = self.framer.push(chunk) {
-                return self.close(Refusal::silent(error.to_string()), ctx);
-            }
-            while let Some(frame) = self.framer.next_frame() {
-                let handled = match frame {
-                    Ok(frame) => self.frame(&frame, ctx),
-                    Err(error) => Err(unfollowable(&error)),
-                };
-                if let Err(refusal) = handled {
-                    return self.close(refusal, ctx);
-                }
+        if let Err(error) = self.framer.push(bytes) {
+            self.close(Refusal::silent(error.to_string()), ctx);
+        }
+    }
+
+    /// Handles messages of the switch up to one that concerns the controller.
+    pub fn step(&mut self, ctx: &mut Context<'_>) -> Option<Raised> {
+        while !self.is_closed() {
+            let handled = match self.framer.next_frame()? {
+                Ok(frame) => self.frame(&frame, ctx),
+                Err(error) => Err(unfollowable(&error)),
+            };
+            match handled {
+                Ok(None) => {}
+                Ok(raised) => return raised,
+                Err(refusal) => self.close(refusal, ctx),
             }
         }
+        None
+    }
+
+    /// Asks whether the switch is alive.
+    pub fn ask(&mut self, ctx: &mut Context<'_>) {
+        if self.asked.is_none() {
+            self.asked = Some(ctx.now);
+            self.link.send(&Message::EchoRequest(Vec::new()), ctx);
+        }
+    }
+
+    /// Sends a barrier; [`Raised::Confirmed`] tells its token.
+    pub fn barrier_for(&mut self, token: u64, ctx: &mut Context<'_>) {
+        let xid = self.link.send(&Message::BarrierRequest, ctx);
+        self.barriers.insert(xid, token);
+        if self.barriers.len() > MAX_BARRIERS {
+            self.barriers.pop_first();
+        }
+    }
+
+    /// This controller itself was late by so much: that was not the switch's silence.
+    pub fn excuse(&mut self, late: Duration) {
+        self.heard += late;
+        self.since += late;
     }
 
     /// Handles the passing of time.
@@ -162,13 +235,14 @@ impl Session {
             let reason = format!("its handshake was not done within {} s", HANDSHAKE_LIMIT.as_secs());
             return self.close(Refusal::silent(reason), ctx);
         }
-        if silent >= DEAD_AFTER {
+        if self.is_ready() && silent >= DEAD_AFTER {
             let reason = format!("it was silent for {} s", DEAD_AFTER.as_secs());
             return self.close(Refusal::silent(reason), ctx);
         }
-        if self.is_ready() && silent >= ECHO_AFTER && !self.asked {
-            self.asked = true;
-            self.link.send(&Message::EchoRequest(Vec::new()), ctx);
+        let measure = ctx.now.saturating_sub(self.measured) >= MEASURE_EVERY;
+        if self.is_ready() && (silent >= ECHO_AFTER || measure) {
+            self.measured = ctx.now;
+            self.ask(ctx);
         }
         if self.is_ready()
             && let Some(switch) = &mut self.switch
@@ -191,6 +265,11 @@ impl Session {
         self.close(Refusal::silent(reason.to_owned()), ctx);
     }
 
+    /// The connection is gone: nothing is sent any more.
+    pub fn forget(&mut self) {
+        self.stage = Stage::Closed;
+    }
+
     fn close(&mut self, refusal: Refusal, ctx: &mut Context<'_>) {
         if let Some((kind, xid, data)) = refusal.answer {
             // 1.0 lacks most of the error types; "bad type" is in both.
@@ -204,12 +283,12 @@ impl Session {
         self.stage = Stage::Closed;
     }
 
-    fn frame(&mut self, frame: &Frame, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn frame(&mut self, frame: &Frame, ctx: &mut Context<'_>) -> Result<Option<Raised>, Refusal> {
         if self.stage == Stage::Hello {
-            return self.hello(frame, ctx);
+            return self.hello(frame, ctx).map(|()| None);
         }
         if frame.kind == TYPE_HELLO {
-            return Ok(());
+            return Ok(None);
         }
         if frame.version != self.link.version.to_wire() {
             let reason =
@@ -258,35 +337,29 @@ impl Session {
         xid: Xid,
         message: Message,
         ctx: &mut Context<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Raised>, Refusal> {
         match message {
             Message::EchoRequest(data) => self.link.send_as(&Message::EchoReply(data), xid, ctx),
-            Message::Error(error) => self.error(&error, ctx),
+            Message::EchoReply(_) => {
+                let asked = self.asked.take();
+                return Ok(asked.map(|asked| Raised::RoundTrip(ctx.now.saturating_sub(asked))));
+            }
+            Message::Error(error) => return Ok(self.error(&error, ctx)),
             Message::FeaturesReply(features) if self.stage == Stage::Features => {
-                return self.features(features, ctx);
+                return self.features(features).map(Some);
             }
             Message::MultipartReply(reply) => self.multipart(xid, reply, ctx),
-            Message::BarrierReply => self.barrier(xid, ctx),
+            Message::BarrierReply => return Ok(self.barrier(xid, ctx)),
             Message::PacketIn(packet) => {
-                let ready = self.is_ready();
+                if self.is_ready() {
+                    return Ok(Some(Raised::PacketIn(packet)));
+                }
                 if let Some(switch) = &mut self.switch {
-                    if ready {
-                        switch.packet_in(packet, &mut self.link, ctx);
-                    } else {
-                        switch.free_buffer(&packet, &mut self.link, ctx);
-                    }
+                    switch.free_buffer(&packet, &mut self.link, ctx);
                 }
             }
-            Message::FlowRemoved(removed) => {
-                if let Some(switch) = &mut self.switch {
-                    switch.flow_removed(&removed, &mut self.link, ctx);
-                }
-            }
-            Message::PortStatus(status) => {
-                if let Some(switch) = &mut self.switch {
-                    switch.port_status(status, &mut self.link, ctx);
-                }
-            }
+            Message::FlowRemoved(removed) => return Ok(self.removed(removed, ctx)),
+            Message::PortStatus(status) => return Ok(self.port_status(status, ctx)),
             Message::FeaturesRequest
             | Message::GetConfigRequest
             | Message::SetConfig(_)
@@ -306,7 +379,6 @@ impl Session {
                 return Err(Refusal::of_frame(frame, ErrorKind::BadRequestBadType, reason));
             }
             Message::Hello(_)
-            | Message::EchoReply(_)
             | Message::Experimenter(_)
             | Message::FeaturesReply(_)
             | Message::GetConfigReply(_)
@@ -316,10 +388,25 @@ impl Session {
             | Message::QueueGetConfigReply(_)
             | Message::GetAsyncReply(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn features(&mut self, mut features: FeaturesReply, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised> {
+        let (purpose, sequence) = cookie::read(removed.cookie)?;
+        self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
+        let route = matches!(purpose, Purpose::Route | Purpose::Ahead);
+        (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
+    }
+
+    fn port_status(&mut self, status: PortStatus, ctx: &mut Context<'_>) -> Option<Raised> {
+        let number = status.port.port_no;
+        let switch = self.switch.as_mut()?;
+        switch.port_status(status, &mut self.link, ctx);
+        let port = switch.ports().get(&number).cloned();
+        self.is_ready().then_some(Raised::Port(number, port))
+    }
+
+    fn features(&mut self, mut features: FeaturesReply) -> Result<Raised, Refusal> {
         if features.auxiliary_id != 0 {
             let reason =
                 format!("it is auxiliary connection {}; only main ones are served", features.auxiliary_id);
@@ -328,6 +415,15 @@ impl Session {
         let layout = Layout::of(self.link.version, features.n_tables);
         let ports = features.ports.take().unwrap_or_default();
         self.switch = Some(Switch::new(features.datapath_id, layout, ports));
+        self.stage = Stage::Named;
+        Ok(Raised::Named)
+    }
+
+    /// Goes on with the handshake: nobody else has the switch's datapath id.
+    pub fn go_on(&mut self, ctx: &mut Context<'_>) {
+        if self.stage != Stage::Named {
+            return;
+        }
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.link.send(&Message::SetConfig(config), ctx);
         match self.link.version {
@@ -337,7 +433,6 @@ impl Session {
             }
             Version::V1_0 => self.ask_for_flows(ctx),
         }
-        Ok(())
     }
 
     fn ask_for_flows(&mut self, ctx: &mut Context<'_>) {
@@ -358,7 +453,7 @@ impl Session {
             (Stage::Flows(asked), ReplyBody::Flow(flows)) if *asked == xid => {
                 switch.found(flows);
                 if !more {
-                    switch.reconcile(&mut self.link, ctx);
+                    self.found = switch.reconcile(&mut self.link, ctx);
                     self.stage = Stage::Barrier(self.link.send(&Message::BarrierRequest, ctx));
                 }
             }
@@ -366,9 +461,9 @@ impl Session {
         }
     }
 
-    fn barrier(&mut self, xid: Xid, ctx: &mut Context<'_>) {
+    fn barrier(&mut self, xid: Xid, ctx: &mut Context<'_>) -> Option<Raised> {
         if self.stage != Stage::Barrier(xid) {
-            return;
+            return self.barriers.remove(&xid).map(Raised::Confirmed);
         }
         self.stage = Stage::Ready;
         let name = self.name();
@@ -377,13 +472,15 @@ impl Session {
             ctx.log(Level::Info, text);
             switch.knowledge_changed(&mut self.link, ctx);
         }
+        Some(Raised::Ready(std::mem::take(&mut self.found)))
     }
 
-    fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) {
+    fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) -> Option<Raised> {
         let name = self.name();
         // A buffer that is freed twice, or that was used before, is no loss.
         if matches!(error.kind, ErrorKind::BadRequestBufferEmpty | ErrorKind::BadRequestBufferUnknown) {
-            return ctx.log(Level::Debug, format!("{name}: error {}", error.kind));
+            ctx.log(Level::Debug, format!("{name}: error {}", error.kind));
+            return None;
         }
         if let Some(switch) = &mut self.switch {
             switch.refused(error, &self.link, ctx);
@@ -403,6 +500,10 @@ impl Session {
                 format!("{name}: error {}{about}{}", error.kind, super::limit::more(left_out)),
             );
         }
+        let refused = cookie::of_refused_add(self.link.version, &error.data).and_then(cookie::read);
+        refused
+            .filter(|(purpose, _)| *purpose == Purpose::Route)
+            .map(|(_, sequence)| Raised::Refused(sequence))
     }
 }
 

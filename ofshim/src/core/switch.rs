@@ -10,12 +10,13 @@ use openflow::{
 
 use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key};
-use super::event::{Level, Settings};
-use super::forward::{self, Fate};
+use super::event::{Forwarding, Level, Settings};
+use super::forward::{self, DropReason, Fate};
 use super::frame::Frame;
 use super::learn::{Learned, MacTable, Station};
 use super::limit::more;
 use super::link::{Context, Link};
+use super::net::FoundRoute;
 use super::pipeline::{Layout, Timeouts, key_of};
 use super::reconcile::{self, Found};
 use super::report::{self, LogKey};
@@ -138,10 +139,12 @@ impl Switch {
         self.found.add(flows, self.layout);
     }
 
-    /// Compares what the switch listed with what it should have, and sends the difference.
-    pub fn reconcile(&mut self, link: &mut Link, ctx: &mut Context<'_>) {
+    /// Compares what the switch listed with what it should have, and sends the difference. Gives the entries of routes
+    /// that may stay: about those the network decides.
+    pub fn reconcile(&mut self, link: &mut Link, ctx: &mut Context<'_>) -> Vec<FoundRoute> {
         let timeouts = |purpose, key: &Key| timeouts(purpose, key, ctx);
-        let kept = self.found.reconcile(&self.ports, ctx.known, &timeouts, ctx.now);
+        let routed = ctx.settings.forwarding == Forwarding::Routed;
+        let kept = self.found.reconcile(routed, &self.ports, ctx.known, &timeouts, ctx.now);
         (self.table, self.entries, self.hint) = (kept.table, kept.entries, kept.hint);
         for flow_mod in kept.delete {
             self.send_flow_mod(flow_mod, link, ctx);
@@ -162,30 +165,46 @@ impl Switch {
             }
         }
         self.found.forget();
+        kept.routes
     }
 
-    /// Handles a packet that the switch has no entry for.
-    pub fn packet_in(&mut self, packet: PacketIn, link: &mut Link, ctx: &mut Context<'_>) {
+    /// Counts a packet-in, and reads its frame. `None` if it is nobody's: a packet that somebody else's entry sends
+    /// here has been dealt with by that entry, and frames have headers.
+    pub fn admit(&mut self, packet: &PacketIn) -> Option<Frame> {
         self.counters.packet_ins += 1;
-        let in_port = packet.in_port;
-        // A packet that somebody else's entry sends here has been dealt with by that entry.
         let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
-        let known_port = !in_port.is_reserved() || in_port == PortNo::LOCAL;
-        let frame = Frame::parse(&packet.data).filter(|_| ours && known_port);
-        let Some(frame) = frame else { return self.free_buffer(&packet, link, ctx) };
+        let known_port = !packet.in_port.is_reserved() || packet.in_port == PortNo::LOCAL;
+        Frame::parse(&packet.data).filter(|_| ours && known_port)
+    }
+
+    /// Forwards a frame as a bridge does. What is flooded leaves by the ports `flood`.
+    pub fn packet_in(
+        &mut self,
+        packet: PacketIn,
+        frame: &Frame,
+        flood: &[PortNo],
+        link: &mut Link,
+        ctx: &mut Context<'_>,
+    ) {
+        let in_port = packet.in_port;
         let balancer = forward::balancer_port(&self.table, ctx.known, self.hint);
         if ctx.known.vip_of(frame.src).is_some() && ctx.known.placement().is_onearm() {
             self.hint = Some(in_port);
         }
-        let verdict = forward::judge(&frame, in_port, &self.table, ctx.known, self.hint);
+        let verdict = forward::judge(frame, in_port, &self.table, ctx.known, self.hint);
         if verdict.learn && self.ports.contains_key(&in_port) {
-            self.learn(&frame, in_port, link, ctx);
+            self.learn(frame, in_port, link, ctx);
         }
         if balancer != forward::balancer_port(&self.table, ctx.known, self.hint) {
             self.delete_fallen(link, ctx);
         }
         let key = Key { in_port, vlan: frame.vlan, src: frame.src, dst: frame.dst };
+        let hub = ctx.settings.forwarding == Forwarding::Hub && ctx.known.vip_of(frame.dst).is_none();
         match verdict.fate {
+            // What is learned does not tell a hub where frames go.
+            Fate::Install(_) | Fate::Send(_) | Fate::Drop(DropReason::SamePort) if hub => {
+                self.packet_out(packet, flood, link, ctx);
+            }
             Fate::Drop(reason) => {
                 if reason.wants_entry() {
                     self.install(key, Purpose::Hold, None, link, ctx);
@@ -193,13 +212,13 @@ impl Switch {
                 report::dropped(self.dpid, reason, in_port, ctx);
                 self.free_buffer(&packet, link, ctx);
             }
-            Fate::Flood => self.packet_out(packet, PortNo::FLOOD, link, ctx),
-            Fate::Send(port) => self.packet_out(packet, port, link, ctx),
+            Fate::Flood => self.packet_out(packet, flood, link, ctx),
+            Fate::Send(port) => self.packet_out(packet, &[port], link, ctx),
             Fate::Install(port) => {
                 let transit = [frame.src, frame.dst].iter().any(|mac| ctx.known.vip_of(*mac).is_some());
                 let purpose = if transit { Purpose::Transit } else { Purpose::Forward };
                 self.install(key, purpose, Some(port), link, ctx);
-                self.packet_out(packet, port, link, ctx);
+                self.packet_out(packet, &[port], link, ctx);
             }
         }
     }
@@ -389,22 +408,36 @@ impl Switch {
         }
     }
 
+    /// Drops what comes next like this for a while.
+    pub fn hold(&mut self, key: Key, link: &mut Link, ctx: &mut Context<'_>) {
+        self.install(key, Purpose::Hold, None, link, ctx);
+    }
+
+    /// Forgets what is learned: the trees changed, and stations are behind other ports now.
+    pub fn flush(&mut self, link: &mut Link, ctx: &mut Context<'_>) {
+        self.table.forget(|_, _| true);
+        self.hint = None;
+        let gone = self.entries.take(|_, entry| entry.purpose != Purpose::Hold);
+        self.delete(&gone, link, ctx);
+    }
+
     fn delete(&mut self, gone: &[(Key, Entry)], link: &mut Link, ctx: &mut Context<'_>) {
         for (key, entry) in gone {
             self.send_flow_mod(self.layout.delete(key, entry.purpose), link, ctx);
         }
     }
 
-    fn send_flow_mod(&mut self, flow_mod: FlowMod, link: &mut Link, ctx: &mut Context<'_>) {
+    /// Sends a flow-mod.
+    pub fn send_flow_mod(&mut self, flow_mod: FlowMod, link: &mut Link, ctx: &mut Context<'_>) {
         self.counters.flow_mods += 1;
         link.send(&Message::FlowMod(flow_mod), ctx);
     }
 
     /// Sends a packet on: whole with the message wherever it came whole, from the switch's memory only where it did
     /// not. What the switch keeps is freed either way.
-    fn packet_out(&mut self, packet: PacketIn, port: PortNo, link: &mut Link, ctx: &mut Context<'_>) {
+    fn packet_out(&mut self, packet: PacketIn, ports: &[PortNo], link: &mut Link, ctx: &mut Context<'_>) {
         let (buffer_id, in_port) = (packet.buffer_id, packet.in_port);
-        let actions = vec![Action::output(port)];
+        let actions = ports.iter().map(|port| Action::output(*port)).collect();
         if packet.data.len() >= usize::from(packet.total_len) {
             self.free_buffer(&packet, link, ctx);
             self.send_packet_out(BufferId::NO_BUFFER, in_port, actions, packet.data, link, ctx);
@@ -420,6 +453,12 @@ impl Switch {
         }
     }
 
+    /// Sends a packet-out.
+    pub fn send_packet(&mut self, packet: PacketOut, link: &mut Link, ctx: &mut Context<'_>) {
+        self.counters.packet_outs += 1;
+        link.send(&Message::PacketOut(packet), ctx);
+    }
+
     fn send_packet_out(
         &mut self,
         buffer_id: BufferId,
@@ -429,8 +468,7 @@ impl Switch {
         link: &mut Link,
         ctx: &mut Context<'_>,
     ) {
-        self.counters.packet_outs += 1;
-        link.send(&Message::PacketOut(PacketOut { buffer_id, in_port, actions, data }), ctx);
+        self.send_packet(PacketOut { buffer_id, in_port, actions, data }, link, ctx);
     }
 }
 
@@ -440,6 +478,9 @@ fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
     match purpose {
         Purpose::Hold if ctx.known.vip_of(key.dst).is_some() => Timeouts { idle_s: 0, hard_s: HOLD_VIP_S },
         Purpose::Hold => HOLD_PROBE,
-        Purpose::Forward | Purpose::Transit | Purpose::TableMiss => Timeouts { idle_s, hard_s },
+        Purpose::Ahead => Timeouts { idle_s: 0, hard_s: 0 },
+        Purpose::Forward | Purpose::Transit | Purpose::Route | Purpose::TableMiss => {
+            Timeouts { idle_s, hard_s }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the read commands show: plain values, the same in the API's JSON and in the command line.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,14 @@ pub struct Status {
     pub listen: Vec<String>,
     /// The OpenFlow versions it speaks: `1.0`, `1.3`.
     pub openflow: Vec<String>,
+    /// `routed`, `learning` or `hub`.
+    pub forwarding: String,
+    /// What entries of routes match: `five-tuple`, `addresses`, `port-addresses` or `macs`.
+    pub granularity: String,
+    /// What routes are judged by: `hops`, `latency` or `speed`.
+    pub metric: String,
+    /// Whether the ways to hosts are installed ahead of traffic.
+    pub proactive: bool,
     /// Seconds without a packet after which a forwarding entry goes; 0 never.
     pub idle_timeout_s: u16,
     /// Seconds after which a forwarding entry goes in any case; 0 never.
@@ -25,8 +34,33 @@ pub struct Status {
     pub hosts: usize,
     /// How many flow entries of ours there are, over all switches.
     pub flows: usize,
+    /// How many directed links there are.
+    pub links: usize,
+    /// How many clusters of connected switches there are.
+    pub clusters: usize,
+    /// Discovery; `null` if it is switched off.
+    pub discovery: Option<Discovery>,
+    /// Why packet-ins were stopped on their way through the stages, and how often.
+    pub stopped: BTreeMap<String, u64>,
     /// What is known of the balancer.
     pub balancer: Balancer,
+}
+
+/// Link discovery in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// Milliseconds from one frame of a port to the next.
+    pub period_ms: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames that confirmed or made a link.
+    pub heard: u64,
+    /// Frames with a wrong check value.
+    pub forged: u64,
+    /// Old frames, and frames heard before.
+    pub replayed: u64,
+    /// Frames that hosts passed on.
+    pub relayed: u64,
 }
 
 /// A switch in [`Status`].
@@ -77,6 +111,42 @@ pub struct Vip {
 pub struct Topology {
     /// The switches with their ports.
     pub switches: Vec<SwitchPorts>,
+    /// The directed links.
+    pub links: Vec<Link>,
+    /// The clusters of connected switches.
+    pub clusters: Vec<Cluster>,
+}
+
+/// A directed link in [`Topology`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The switch that it leaves.
+    pub from: String,
+    /// The port that it leaves by.
+    pub from_port: u32,
+    /// The switch that it reaches.
+    pub to: String,
+    /// The port that it reaches.
+    pub to_port: u32,
+    /// `direct`, `tunnel` or `multi-hop`.
+    pub kind: String,
+    /// What it costs by the metric in force.
+    pub cost: u32,
+    /// How long a frame takes, as measured, in microseconds.
+    pub latency_us: u64,
+    /// Whether it is known in the other direction too: only then it carries traffic.
+    pub both_ways: bool,
+    /// Whether it is on the broadcast tree.
+    pub on_tree: bool,
+}
+
+/// A cluster of connected switches in [`Topology`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its name: its lowest datapath id.
+    pub name: String,
+    /// Its switches.
+    pub switches: Vec<String>,
 }
 
 /// A switch in [`Topology`].
@@ -101,6 +171,8 @@ pub struct Port {
     pub up: bool,
     /// How many hosts are learned behind it.
     pub hosts: usize,
+    /// `edge`, `tree`, `blocked` (a link off the broadcast tree), `one-way` or `loop`.
+    pub role: String,
 }
 
 /// `GET /v1/hosts`.
@@ -115,8 +187,10 @@ pub struct Hosts {
 pub struct Host {
     /// Its MAC.
     pub mac: String,
-    /// The address that it last named as sender of an ARP packet.
+    /// The IPv4 address that it last named as sender of an ARP packet.
     pub address: Option<Ipv4Addr>,
+    /// All addresses that it named in ARP and neighbour discovery.
+    pub addresses: Vec<IpAddr>,
     /// Its VLAN id, `null` without a tag.
     pub vlan: Option<u16>,
     /// The switch.
@@ -135,23 +209,35 @@ pub struct Flows {
 }
 
 /// A flow entry in [`Flows`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// The switch.
     pub dpid: String,
     /// The table of the switch.
     pub table: u8,
-    /// The port that frames come in on.
-    pub in_port: u32,
+    /// The port that frames come in on; `null` if any will do.
+    pub in_port: Option<u32>,
     /// VLAN id, `null` without a tag.
     pub vlan: Option<u16>,
-    /// Source MAC.
-    pub src: String,
+    /// Source MAC; `null` if any will do.
+    pub src: Option<String>,
     /// Destination MAC.
     pub dst: String,
+    /// EtherType, if it is matched.
+    pub ethertype: Option<u16>,
+    /// Source IP address, if it is matched.
+    pub ip_src: Option<IpAddr>,
+    /// Destination IP address, if it is matched.
+    pub ip_dst: Option<IpAddr>,
+    /// IP protocol, if it is matched.
+    pub protocol: Option<u8>,
+    /// Source port, if it is matched.
+    pub src_port: Option<u16>,
+    /// Destination port, if it is matched.
+    pub dst_port: Option<u16>,
     /// The port that frames leave by; `null` drops them.
     pub out_port: Option<u32>,
-    /// `forward`, `transit` (from or to a virtual MAC), or `hold` (dropped).
+    /// `route`, `ahead` (of traffic), `forward` (learned), `transit` (from or to a virtual MAC), or `hold` (dropped).
     pub purpose: String,
     /// The cookie, `0x` and 16 hex digits.
     pub cookie: String,

@@ -1,7 +1,7 @@
 //! `ofshim run`: everything that is bound, and the main task that owns the controller.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use super::daemon;
 use super::socket::ApiSocket;
 use super::switch::{self, Connection};
 use crate::cli::{OpenFlow, RunArgs};
+use crate::core::discover::{self, Secret};
 use crate::core::{Command, ConnId, Controller, Event, Level, Settings, Source, TICK, VipKnowledge};
 use crate::knowledge;
 
@@ -49,15 +50,7 @@ pub enum Input {
 /// What was asked for cannot be had: an address in use, a bad file, another controller with the same run folder.
 pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     let known = args.config.as_deref().map(read_config).transpose()?;
-    let settings = Settings {
-        versions: match args.openflow {
-            None => vec![Version::V1_0, Version::V1_3],
-            Some(OpenFlow::V1_0) => vec![Version::V1_0],
-            Some(OpenFlow::V1_3) => vec![Version::V1_3],
-        },
-        idle_timeout_s: args.idle_timeout,
-        hard_timeout_s: args.hard_timeout,
-    };
+    let settings = settings_of(args)?;
     let mut listeners = Vec::new();
     for address in &args.listen {
         listeners.push(bind(*address).await?);
@@ -86,6 +79,38 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     main.run(waiting, known, stop).await;
     tracing::info!("stopped; flow entries stay on the switches until they time out");
     Ok(())
+}
+
+/// What a person chose on the command line; the secret of discovery is a new one for each run.
+fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
+    let discovery = discover::Settings {
+        period: Duration::from_millis(args.discovery_period),
+        secret: Secret(random_bytes()?),
+        ..discover::Settings::default()
+    };
+    Ok(Settings {
+        versions: match args.openflow {
+            None => vec![Version::V1_0, Version::V1_3],
+            Some(OpenFlow::V1_0) => vec![Version::V1_0],
+            Some(OpenFlow::V1_3) => vec![Version::V1_3],
+        },
+        forwarding: args.forwarding.into(),
+        discovery: (!args.no_discovery).then_some(discovery),
+        granularity: args.granularity.into(),
+        metric: args.metric.into(),
+        ecmp: !args.single_path,
+        proactive: args.proactive,
+        proxy: !args.no_proxy,
+        idle_timeout_s: args.idle_timeout,
+        hard_timeout_s: args.hard_timeout,
+    })
+}
+
+fn random_bytes() -> anyhow::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let mut source = std::fs::File::open("/dev/urandom").context("/dev/urandom cannot be opened")?;
+    source.read_exact(&mut bytes).context("/dev/urandom cannot be read")?;
+    Ok(bytes)
 }
 
 fn read_config(path: &Path) -> anyhow::Result<VipKnowledge> {

@@ -2,6 +2,7 @@
 //! see where it comes out.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+mod fabric;
 mod switch;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use ofshim::core::{Command, ConnId, Controller, Event, Level, Settings};
 use openflow::{MacAddr, Message, PortNo, Version, Xid};
 
+pub use fabric::Fabric;
 pub use switch::{Flow, Model};
 
 /// The controller and its switches.
@@ -36,7 +38,7 @@ impl Net {
 
     /// A network of one switch of `version` with these ports, ready.
     pub fn single(version: Version, ports: u32) -> (Self, ConnId) {
-        let mut net = Self::new(Settings::default());
+        let mut net = Self::new(Settings::learning());
         let conn = net.connect(Model::new(version, 1, ports));
         assert!(net.is_ready(), "{:?}", net.log);
         (net, conn)
@@ -100,7 +102,7 @@ impl Net {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            self.now += Duration::from_millis(250);
+            self.now += Duration::from_millis(100);
             for model in self.switches.values_mut() {
                 model.expire(self.now);
             }

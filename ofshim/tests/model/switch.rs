@@ -45,6 +45,8 @@ pub struct Model {
     pub now: Duration,
     /// How many entries it has room for.
     pub room: usize,
+    /// How many packet-ins it sent.
+    pub packet_ins: usize,
     next_buffer: u32,
 }
 
@@ -61,6 +63,7 @@ impl Model {
             buffers: BTreeMap::new(),
             now: Duration::ZERO,
             room: usize::MAX,
+            packet_ins: 0,
             next_buffer: 256,
         }
     }
@@ -87,7 +90,7 @@ impl Model {
     pub fn port(&self, number: PortNo, up: bool) -> Port {
         Port {
             port_no: number,
-            hw_addr: MacAddr([2, 0xee, 0, 0, 0, number.0 as u8]),
+            hw_addr: MacAddr([2, 0xee, 0, self.dpid as u8, 0, number.0 as u8]),
             name: format!("s1-eth{}", number.0).as_str().into(),
             config: 0,
             state: u32::from(!up),
@@ -316,6 +319,7 @@ impl Model {
             }
             None => BufferId::NO_BUFFER,
         };
+        self.packet_ins += 1;
         let three = self.version == Version::V1_3;
         let packet = PacketIn {
             buffer_id,
@@ -333,12 +337,17 @@ impl Model {
     fn act(&mut self, action: &Action, in_port: PortNo, frame: &[u8]) {
         match action {
             Action::Output { port: PortNo::FLOOD, .. } => {
-                let ports: Vec<PortNo> = self.ports.keys().copied().filter(|port| *port != in_port).collect();
+                let up = self.ports.iter().filter(|(_, up)| **up).map(|(port, _)| *port);
+                let ports: Vec<PortNo> = up.filter(|port| *port != in_port).collect();
                 self.emitted.extend(ports.into_iter().map(|port| (port, frame.to_vec())));
             }
             // A switch does not send a packet back to where it came from unless IN_PORT is named.
             Action::Output { port, .. } if *port == in_port => {}
-            Action::Output { port, .. } => self.emitted.push((*port, frame.to_vec())),
+            Action::Output { port, .. } => {
+                if self.ports.get(port).is_some_and(|up| *up) {
+                    self.emitted.push((*port, frame.to_vec()));
+                }
+            }
             other => panic!("not modelled: {other:?}"),
         }
     }
@@ -355,11 +364,34 @@ fn effective(mut match_: Match) -> Match {
 fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
     let tag = (frame[12..14] == [0x81, 0x00])
         .then(|| VLAN_PRESENT | (u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff));
+    let packet = &frame[if tag.is_some() { 18 } else { 14 }..];
+    let ethertype =
+        u16::from_be_bytes([frame[frame.len() - packet.len() - 2], frame[frame.len() - packet.len() - 1]]);
+    let be16 = |bytes: &[u8], at: usize| bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let v4 = (ethertype == 0x0800).then_some(packet);
+    let v6 = (ethertype == 0x86dd).then_some(packet);
+    let protocol = v4.map(|p| p[9]).or(v6.map(|p| p[6]));
+    let transport = |wanted: u8| {
+        let later = v4.is_some_and(|p| be16(p, 6).unwrap() & 0x1fff != 0);
+        let rest = v4.map(|p| &p[usize::from(p[0] & 15) * 4..]).or(v6.map(|p| &p[40..]));
+        let rest = if later { Some(&[0, 0, 0, 0][..]) } else { rest };
+        rest.filter(|_| protocol == Some(wanted))
+    };
     match_.fields.iter().all(|field| match field {
         MatchField::InPort(port) => *port == in_port,
         MatchField::EthDst { value, mask: None } => value.0 == frame[..6],
         MatchField::EthSrc { value, mask: None } => value.0 == frame[6..12],
         MatchField::VlanVid { value, mask: None } => *value == tag.unwrap_or(0),
+        MatchField::EthType(value) => *value == ethertype,
+        MatchField::IpProto(value) => Some(*value) == protocol,
+        MatchField::Ipv4Src { value, mask: None } => v4.is_some_and(|p| p[12..16] == value.octets()),
+        MatchField::Ipv4Dst { value, mask: None } => v4.is_some_and(|p| p[16..20] == value.octets()),
+        MatchField::Ipv6Src { value, mask: None } => v6.is_some_and(|p| p[8..24] == value.octets()),
+        MatchField::Ipv6Dst { value, mask: None } => v6.is_some_and(|p| p[24..40] == value.octets()),
+        MatchField::TcpSrc(value) => transport(6).is_some_and(|t| be16(t, 0) == Some(*value)),
+        MatchField::TcpDst(value) => transport(6).is_some_and(|t| be16(t, 2) == Some(*value)),
+        MatchField::UdpSrc(value) => transport(17).is_some_and(|t| be16(t, 0) == Some(*value)),
+        MatchField::UdpDst(value) => transport(17).is_some_and(|t| be16(t, 2) == Some(*value)),
         other => panic!("not modelled: {other:?}"),
     })
 }

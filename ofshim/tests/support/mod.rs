@@ -89,6 +89,11 @@ impl Controller {
         controller
     }
 
+    /// Starts one that learns, switch by switch, and looks for no links.
+    pub fn learning(options: &[&str]) -> Self {
+        Self::start(&[&["--forwarding", "learning", "--no-discovery"], options].concat())
+    }
+
     /// The address that it listens on.
     pub fn address(&self) -> String {
         let log = self.log.lock().unwrap();

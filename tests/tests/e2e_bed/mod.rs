@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod daemon;
+mod fabric;
 mod host;
 mod maps;
 mod mininet;
@@ -12,6 +13,7 @@ mod shell;
 mod tag;
 
 pub use daemon::{Lb, Ofshim, binary, refusal};
+pub use fabric::Fabric;
 pub use host::{Server, Talk, body, curl, curl_command, echo_udp, one_line, talk};
 pub use maps::contents;
 pub use mininet::Mininet;

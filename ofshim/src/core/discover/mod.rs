@@ -166,6 +166,8 @@ pub struct Discovery {
     settings: Settings,
     ports: BTreeMap<Place, PortState>,
     due: BTreeSet<(Duration, Place)>,
+    /// When the last port of each switch is settled.
+    settled: BTreeMap<DatapathId, Duration>,
     links: BTreeMap<(Place, Place), Heard>,
     next_nonce: u64,
     /// Time that passed while this controller was late; the clock here stood still meanwhile.
@@ -184,6 +186,7 @@ impl Discovery {
             settings,
             ports: BTreeMap::new(),
             due: BTreeSet::new(),
+            settled: BTreeMap::new(),
             links: BTreeMap::new(),
             next_nonce: 0,
             late: Duration::ZERO,
@@ -239,6 +242,20 @@ impl Discovery {
         self.ports.get(&place).is_none_or(|port| now >= port.settled_at)
     }
 
+    /// Whether all ports of a switch are settled.
+    #[must_use]
+    pub fn is_all_settled(&self, dpid: DatapathId, now: Duration) -> bool {
+        self.settled.get(&dpid).is_none_or(|settled| now >= *settled)
+    }
+
+    fn unsettle(&mut self, place: Place, until: Duration) {
+        if let Some(port) = self.ports.get_mut(&place) {
+            port.settled_at = until;
+        }
+        let last = self.settled.entry(place.dpid).or_default();
+        *last = until.max(*last);
+    }
+
     /// A port is up: probes it at once, and again while it settles.
     pub fn port_up(&mut self, place: Place, mac: MacAddr, now: Duration) {
         if let Some(port) = self.ports.get_mut(&place) {
@@ -248,6 +265,7 @@ impl Discovery {
         let settled_at = now + self.settings.settle;
         let state = PortState { mac, due: now, settled_at, probes: 0, sent: [Vec::new(), Vec::new()] };
         self.ports.insert(place, state);
+        self.unsettle(place, settled_at);
         self.due.insert((now, place));
         self.probe(place, now);
     }
@@ -269,6 +287,7 @@ impl Discovery {
         for place in ports {
             self.forget_port(place);
         }
+        self.settled.remove(&dpid);
     }
 
     fn forget_port(&mut self, place: Place) {
@@ -302,11 +321,8 @@ impl Discovery {
             self.findings.push(Finding::Silent { from, to });
             // Both ports are up, so the wire may still be there: they are quiet again until that is clear.
             let settled_at = now + self.period() * 2;
-            for place in [from, to] {
-                if let Some(port) = self.ports.get_mut(&place) {
-                    port.settled_at = settled_at;
-                }
-            }
+            self.unsettle(from, settled_at);
+            self.unsettle(to, settled_at);
         }
     }
 

@@ -259,6 +259,14 @@ impl Topology {
         self.back.range((place, FIRST)..=(place, LAST)).map(|(_, from)| *from)
     }
 
+    /// Whether any link leaves a switch or reaches it.
+    #[must_use]
+    pub fn has_links(&self, dpid: DatapathId) -> bool {
+        let (first, last) = (Place::new(dpid, PortNo(0)), Place::new(dpid, PortNo(u32::MAX)));
+        let from = self.links.range((first, FIRST)..=(last, LAST)).next();
+        from.is_some() || self.back.range((first, FIRST)..=(last, LAST)).next().is_some()
+    }
+
     /// What a port is to the network.
     #[must_use]
     pub fn role(&self, place: Place) -> PortRole {
@@ -331,6 +339,12 @@ impl Topology {
     pub fn next_hop(&mut self, from: DatapathId, to: DatapathId) -> Option<PortNo> {
         let (u, v) = (self.graph.node(from)?, self.graph.node(to)?);
         self.routes.next_hops(&self.graph, u, v).first().map(|edge| edge.port)
+    }
+
+    /// Whether the shortest-path tree of a destination is kept, so that changes to it are told.
+    #[must_use]
+    pub fn has_tree(&self, dpid: DatapathId) -> bool {
+        self.graph.node(dpid).is_some_and(|node| self.routes.has(node))
     }
 
     /// Up to `k` shortest loop-free paths with their costs.

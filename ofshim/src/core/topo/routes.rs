@@ -63,6 +63,12 @@ impl Routes {
         self.trees.is_empty()
     }
 
+    /// Whether there is a tree for a destination.
+    #[must_use]
+    pub fn has(&self, destination: Node) -> bool {
+        self.trees.contains_key(&destination)
+    }
+
     /// How many distances were computed so far.
     #[must_use]
     pub const fn recomputed(&self) -> u64 {

@@ -1,0 +1,221 @@
+//! What the controller reads of IPv4 and IPv6: addresses, protocol, ports, and neighbour discovery.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use openflow::MacAddr;
+
+/// EtherTypes of IPv4 and IPv6.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const IPV6_HEADER_BYTES: usize = 40;
+
+/// The part of an IP header that names a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address, of the same family.
+    pub dst: IpAddr,
+    /// Protocol; in IPv6 the first next header.
+    pub protocol: u8,
+    /// TCP or UDP ports, zeros in fragments but the first; `None` for other protocols.
+    pub ports: Option<(u16, u16)>,
+    /// The message, if this is neighbour discovery.
+    pub neighbour: Option<Neighbour>,
+}
+
+/// A message of neighbour discovery (RFC 4861, 4.3 and 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Who has `target`?
+    Solicitation {
+        /// The address that is asked for.
+        target: Ipv6Addr,
+    },
+    /// `target` is at `mac`.
+    Advertisement {
+        /// The address that is told.
+        target: Ipv6Addr,
+        /// The address that the option names, if there is one.
+        mac: Option<MacAddr>,
+    },
+}
+
+impl Ip {
+    /// Reads the header of a packet of this EtherType; `None` if it is none, or cut short.
+    #[must_use]
+    pub fn parse(ethertype: u16, packet: &[u8]) -> Option<Self> {
+        match ethertype {
+            ETHERTYPE_IPV4 => v4(packet),
+            ETHERTYPE_IPV6 => v6(packet),
+            _ => None,
+        }
+    }
+}
+
+fn v4(packet: &[u8]) -> Option<Ip> {
+    let first = *packet.first()?;
+    let length = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || length < 20 {
+        return None;
+    }
+    let protocol = *packet.get(9)?;
+    let address = |at: usize| -> Option<IpAddr> {
+        Some(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?).into())
+    };
+    let offset = be16(packet, 6)? & 0x1fff;
+    let ports = match protocol {
+        TCP | UDP if offset != 0 => Some((0, 0)),
+        TCP | UDP => Some((be16(packet, length)?, be16(packet, length + 2)?)),
+        _ => None,
+    };
+    Some(Ip { src: address(12)?, dst: address(16)?, protocol, ports, neighbour: None })
+}
+
+fn v6(packet: &[u8]) -> Option<Ip> {
+    if packet.first()? >> 4 != 6 {
+        return None;
+    }
+    let protocol = *packet.get(6)?;
+    let (src, dst) = (v6_address(packet, 8)?, v6_address(packet, 24)?);
+    let rest = packet.get(IPV6_HEADER_BYTES..)?;
+    let ports = match protocol {
+        TCP | UDP => Some((be16(rest, 0)?, be16(rest, 2)?)),
+        _ => None,
+    };
+    let neighbour = if protocol == ICMPV6 { neighbour(rest) } else { None };
+    Some(Ip { src: src.into(), dst: dst.into(), protocol, ports, neighbour })
+}
+
+fn neighbour(message: &[u8]) -> Option<Neighbour> {
+    let target = v6_address(message, 8)?;
+    match *message.first()? {
+        NEIGHBOUR_SOLICITATION => Some(Neighbour::Solicitation { target }),
+        NEIGHBOUR_ADVERTISEMENT => {
+            // Option 2: target link-layer address, one unit of eight octets.
+            let option = message.get(24..32).filter(|option| option.starts_with(&[2, 1]));
+            let mac = option.and_then(|option| Some(MacAddr(option.get(2..8)?.try_into().ok()?)));
+            Some(Neighbour::Advertisement { target, mac })
+        }
+        _ => None,
+    }
+}
+
+fn v6_address(bytes: &[u8], at: usize) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?))
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// The frame that answers a solicitation of `asker` (RFC 4861, 4.4): solicited, overriding, from `owner`'s own address.
+#[must_use]
+pub fn advertisement(asker: (MacAddr, Ipv6Addr), owner: (MacAddr, Ipv6Addr), vlan: Option<u16>) -> Vec<u8> {
+    let mut message = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, 0x60, 0, 0, 0];
+    message.extend(owner.1.octets());
+    message.extend([2, 1]);
+    message.extend(owner.0.0);
+    let length = u16::try_from(message.len()).unwrap_or_default();
+    // Pseudo-header: addresses, length, next header (RFC 8200, 8.1).
+    let pseudo = [
+        &owner.1.octets()[..],
+        &asker.1.octets(),
+        &u32::from(length).to_be_bytes(),
+        &[0, 0, 0, ICMPV6],
+        &message,
+    ]
+    .concat();
+    let sum = internet_checksum(&pseudo);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = super::frame::head(asker.0, owner.0, vlan, ETHERTYPE_IPV6);
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend(length.to_be_bytes());
+    frame.extend([ICMPV6, 255]);
+    frame.extend(owner.1.octets());
+    frame.extend(asker.1.octets());
+    frame.extend(message);
+    frame
+}
+
+/// The checksum of RFC 1071.
+fn internet_checksum(bytes: &[u8]) -> u16 {
+    let mut sum = 0_u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Frame;
+    use super::*;
+
+    fn v4_packet(protocol: u8, offset: u16) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        packet[6..8].copy_from_slice(&offset.to_be_bytes());
+        packet.extend([0x9c, 0x40, 0, 80, 0, 0, 0, 0]);
+        packet
+    }
+
+    #[test]
+    fn five_tuples_of_v4() {
+        let ip = Ip::parse(ETHERTYPE_IPV4, &v4_packet(6, 0x2000)).unwrap();
+        assert_eq!((ip.src.to_string().as_str(), ip.dst.to_string().as_str()), ("10.0.0.1", "10.0.0.2"));
+        assert_eq!((ip.protocol, ip.ports), (6, Some((40000, 80))));
+        assert_eq!(
+            Ip::parse(ETHERTYPE_IPV4, &v4_packet(17, 5)).unwrap().ports,
+            Some((0, 0)),
+            "a later fragment"
+        );
+        assert_eq!(Ip::parse(ETHERTYPE_IPV4, &v4_packet(1, 0)).unwrap().ports, None);
+        let mut options = v4_packet(17, 0);
+        options[0] = 0x46;
+        options.splice(20..20, [1, 1, 1, 1]);
+        assert_eq!(Ip::parse(ETHERTYPE_IPV4, &options).unwrap().ports, Some((40000, 80)));
+        for length in 0..24 {
+            assert_eq!(Ip::parse(ETHERTYPE_IPV4, &v4_packet(6, 0)[..length]), None, "{length}");
+        }
+        assert_eq!(Ip::parse(ETHERTYPE_IPV6, &v4_packet(6, 0)), None);
+    }
+
+    #[test]
+    fn an_advertisement_says_what_was_asked_and_its_checksum_is_right() {
+        let asker = (MacAddr([2, 0, 0, 0, 0, 1]), "fe80::1".parse().unwrap());
+        let owner = (MacAddr([2, 0, 0, 0, 0, 2]), "2001:db8::2".parse().unwrap());
+        for vlan in [None, Some(7)] {
+            let bytes = advertisement(asker, owner, vlan);
+            let frame = Frame::parse(&bytes).unwrap();
+            assert_eq!((frame.dst, frame.src, frame.vlan), (asker.0, owner.0, vlan));
+            let ip = frame.ip.unwrap();
+            assert_eq!((ip.src, ip.dst), (IpAddr::from(owner.1), IpAddr::from(asker.1)));
+            let expected = Neighbour::Advertisement { target: owner.1, mac: Some(owner.0) };
+            assert_eq!(ip.neighbour, Some(expected));
+            let packet = &bytes[bytes.len() - 72..];
+            let pseudo = [&packet[8..40], &[0, 0, 0, 32, 0, 0, 0, 58], &packet[40..]].concat();
+            assert_eq!(internet_checksum(&pseudo), 0, "a right checksum sums up to nothing");
+        }
+    }
+
+    #[test]
+    fn no_length_panics() {
+        let frame = advertisement(
+            (MacAddr([2; 6]), "fe80::1".parse().unwrap()),
+            (MacAddr([4; 6]), "fe80::2".parse().unwrap()),
+            None,
+        );
+        for length in 0..frame.len() {
+            let _ = Frame::parse(&frame[..length]);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The network as one: what is connected to what, who is where, and which flow takes which way.
+//!
+//! ```text
+//!   packet-in --> link discovery --> topology --> devices --> (firewall) --> balancing --> forwarding
+//!                    LLDP ends here    ports that     hosts are                VIPs, ARP     routes, or the
+//!                                      may not stop   learned                  from knowledge broadcast tree
+//! ```
+//!
+//! Events in, [`Out`]s out; no switch's bytes are seen here. Every stage may stop a packet, and leaves in its context
+//! what later ones obey.
+
+mod ahead;
+pub mod flows;
+pub mod hosts;
+pub mod key;
+mod members;
+mod pending;
+mod proxy;
+mod routing;
+mod stages;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openflow::{DatapathId, FlowMod, PacketOut, PortNo};
+
+use self::ahead::Ahead;
+use self::flows::Flows;
+use self::hosts::Hosts;
+pub use self::key::{FlowKey, Granularity};
+pub use self::members::{FoundRoute, Member, NewMember};
+use self::pending::Pending;
+pub use self::stages::{Admitted, Next, STAGES};
+use super::discover::{self, Discovery};
+use super::entries::Key;
+use super::event::Level;
+use super::forward::DropReason;
+use super::topo::{Place, Topology};
+use super::vip::VipKnowledge;
+
+/// What a route's links are judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// Each link is one; a link across foreign switches two.
+    #[default]
+    Hops,
+    /// Microseconds, as measured by discovery.
+    Latency,
+    /// Slow links cost more: 100 Gbit/s is one.
+    Speed,
+}
+
+impl Metric {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hops => "hops",
+            Self::Latency => "latency",
+            Self::Speed => "speed",
+        }
+    }
+}
+
+/// What a person chooses about the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether packets are routed here; else only links and trees are kept.
+    pub routed: bool,
+    /// How links are found; `None` if there are none to find.
+    pub discovery: Option<discover::Settings>,
+    /// What entries match.
+    pub granularity: Granularity,
+    /// What routes are judged by.
+    pub metric: Metric,
+    /// Whether flows are spread over equal paths.
+    pub ecmp: bool,
+    /// Whether the ways to hosts are installed ahead of traffic.
+    pub proactive: bool,
+    /// Whether ARP and neighbour discovery are answered from knowledge.
+    pub proxy: bool,
+    /// Seconds without a packet after which a route's entry goes; 0 never.
+    pub idle_timeout_s: u16,
+    /// Seconds after which it goes in any case; 0 never.
+    pub hard_timeout_s: u16,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// Send a flow-mod.
+    FlowMod {
+        /// To this switch.
+        dpid: DatapathId,
+        /// The message.
+        flow_mod: Box<FlowMod>,
+    },
+    /// Send a packet-out.
+    PacketOut {
+        /// To this switch.
+        dpid: DatapathId,
+        /// The message.
+        packet: PacketOut,
+    },
+    /// Ask the switch to say when all before is done.
+    Barrier {
+        /// Which switch.
+        dpid: DatapathId,
+        /// What [`Network::barrier_done`] is told then.
+        token: u64,
+    },
+    /// Drop what comes next like this frame, for a while.
+    Hold {
+        /// At this switch.
+        dpid: DatapathId,
+        /// What is dropped.
+        key: Key,
+    },
+    /// A frame goes nowhere for a reason that a person should know.
+    Dropped {
+        /// Where it came in.
+        at: Place,
+        /// Why.
+        reason: DropReason,
+    },
+    /// What is learned behind these ports of a switch is not true any more.
+    Flush {
+        /// The switch.
+        dpid: DatapathId,
+    },
+    /// Write a line to the log.
+    Log {
+        /// How important it is.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+}
+
+/// The network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    settings: Settings,
+    known: VipKnowledge,
+    members: BTreeMap<DatapathId, Member>,
+    discovery: Option<Discovery>,
+    topology: Topology,
+    hosts: Hosts,
+    flows: Flows,
+    ahead: Ahead,
+    pending: Pending,
+    /// Where the virtual MAC of a one-armed balancer was last heard as a source.
+    hint: Option<Place>,
+    /// Why packets were stopped, and how often.
+    stops: BTreeMap<&'static str, u64>,
+    swept: Duration,
+    now: Duration,
+    out: Vec<Out>,
+}
+
+/// A host that is not heard for so long is forgotten, unless an entry of its traffic lives.
+const HOST_AGE: Duration = Duration::from_secs(300);
+/// A host that is not heard for so long is asked whether it is there.
+const ASK_AGE: Duration = Duration::from_secs(270);
+/// From one sweep of the hosts to the next.
+const SWEEP: Duration = Duration::from_secs(5);
+
+impl Network {
+    /// A network without switches.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            discovery: settings.discovery.map(Discovery::new),
+            settings,
+            known: VipKnowledge::default(),
+            members: BTreeMap::new(),
+            topology: Topology::default(),
+            hosts: Hosts::default(),
+            flows: Flows::default(),
+            ahead: Ahead::default(),
+            pending: Pending::default(),
+            hint: None,
+            stops: BTreeMap::new(),
+            swept: Duration::ZERO,
+            now: Duration::ZERO,
+            out: Vec::new(),
+        }
+    }
+
+    /// What has to be done since this was last asked, in order.
+    pub fn take_outs(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// What a person chose.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Duration) {
+        self.now = now;
+        if let Some(discovery) = &mut self.discovery {
+            discovery.step(now);
+        }
+        self.after_discovery();
+        let late = self.pending.late(now);
+        self.out.extend(late);
+        if now.saturating_sub(self.swept) >= SWEEP {
+            self.swept = now;
+            self.age_hosts();
+        }
+    }
+
+    /// Asks hosts that were not heard for long, and forgets those that do not answer.
+    fn age_hosts(&mut self) {
+        let Some(then) = self.now.checked_sub(ASK_AGE) else { return };
+        let forget = self.now.checked_sub(HOST_AGE);
+        for station in self.hosts.silent_since(then) {
+            let seen = self.hosts.get(station).map(hosts::Host::seen).unwrap_or_default();
+            if self.flows.is_busy(station) {
+                continue;
+            }
+            if forget.is_some_and(|forget| seen <= forget) {
+                self.hosts.forget(station);
+                self.refresh_ahead(station);
+            } else {
+                self.ask(station);
+            }
+        }
+        if let Some(forget) = forget {
+            self.age_ahead(forget);
+        }
+        self.follow_latency();
+    }
+
+    /// The switch did all that it was sent before this token.
+    pub fn barrier_done(&mut self, token: u64) {
+        let then = self.pending.done(token);
+        self.out.extend(then);
+    }
+
+    /// What is known of the balancer changed.
+    pub fn knowledge_changed(&mut self, known: &VipKnowledge) {
+        let virtual_macs = |known: &VipKnowledge| known.vips().map(|(_, mac)| mac).collect::<Vec<_>>();
+        let concerned: BTreeSet<_> =
+            virtual_macs(&self.known).into_iter().chain(virtual_macs(known)).collect();
+        self.known = known.clone();
+        if !self.known.placement().is_onearm() {
+            self.hint = None;
+        }
+        for mac in concerned {
+            for station in self.hosts.with_mac(mac) {
+                self.hosts.forget(station);
+                self.refresh_ahead(station);
+            }
+        }
+        let fallen = |key: &FlowKey| {
+            let inline = !self.known.placement().is_onearm();
+            let from_vip = key.src.is_some_and(|src| self.known.vip_of(src).is_some());
+            let to_vip = self.known.vip_of(key.dst).is_some();
+            to_vip || from_vip || (inline && self.known.is_prober(key.dst))
+        };
+        let gone: Vec<FlowKey> = self.flows.iter().map(|(key, _)| *key).filter(fallen).collect();
+        for key in gone {
+            self.delete_flow(&key);
+        }
+    }
+
+    /// The ports of a switch that a flooded frame leaves by: its hosts, and the broadcast tree. A switch without links
+    /// floods by itself.
+    #[must_use]
+    pub fn flood_ports(&self, at: Place) -> Vec<PortNo> {
+        if !self.has_links(at.dpid) {
+            return vec![PortNo::FLOOD];
+        }
+        let Some(member) = self.members.get(&at.dpid) else { return Vec::new() };
+        let may = |port: &PortNo| {
+            let place = Place::new(at.dpid, *port);
+            *port != at.port && self.may_flood(place)
+        };
+        member.ports.iter().filter(|(_, port)| port.up).map(|(port, _)| *port).filter(may).collect()
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.out.push(Out::Log { level, text });
+    }
+}

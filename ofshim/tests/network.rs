@@ -1,0 +1,435 @@
+//! Whole networks in memory, in both versions: where does a frame come out, how often, and by which way?
+
+mod model;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::{BROADCAST, Fabric, NOWHERE, arp, host};
+use ofshim::core::{Forwarding, Settings};
+use openflow::{MacAddr, Version};
+
+const BOTH: [Version; 2] = [Version::V1_0, Version::V1_3];
+
+type End = (u64, u32);
+type Wire = (End, End);
+
+/// UDP from one host to another, numbered as their MACs and addresses.
+fn udp(from: u8, to: u8, port: u16) -> Vec<u8> {
+    let mut bytes = [host(to).0, host(from).0].concat();
+    bytes.extend([0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to]);
+    bytes.extend(port.to_be_bytes());
+    bytes.extend([0, 80, 0, 26, 0, 0]);
+    bytes.resize(60, from);
+    bytes
+}
+
+fn answer(from: u8, to: u8, port: u16) -> Vec<u8> {
+    let mut bytes = udp(from, to, 80);
+    bytes[36..38].copy_from_slice(&port.to_be_bytes());
+    bytes
+}
+
+fn ask(from: u8, to: u8) -> Vec<u8> {
+    arp(1, host(from), BROADCAST, [10, 0, 0, from], [10, 0, 0, to])
+}
+
+/// Host n says that it is there.
+fn announce(fabric: &mut Fabric, number: u8, at: End) -> Vec<End> {
+    fabric.inject(at, &arp(1, host(number), BROADCAST, [10, 0, 0, number], [10, 0, 0, number]))
+}
+
+fn fabric(version: Version, switches: u64, ports: u32, wires: &[Wire]) -> Fabric {
+    Fabric::new(version, Settings::default(), 1..=switches, ports, wires)
+}
+
+/// s1 - s2 - s3: hosts at port 1, the left neighbour at port 2, the right one at port 3.
+fn line(length: u64) -> Vec<Wire> {
+    (1..length).map(|dpid| ((dpid, 3), (dpid + 1, 2))).collect()
+}
+
+fn ring(length: u64) -> Vec<Wire> {
+    let mut wires = line(length);
+    wires.push(((length, 3), (1, 2)));
+    wires
+}
+
+/// Every switch to every other; hosts at port 100.
+fn mesh(size: u64) -> Vec<Wire> {
+    let pairs = (1..=size).flat_map(|a| (a + 1..=size).map(move |b| (a, b)));
+    pairs.map(|(a, b)| ((a, b as u32), (b, a as u32))).collect()
+}
+
+#[test]
+fn the_worked_example_h1_s1_s2_s3_h2() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 3, &line(3));
+        // ARP floods: to every host's port, once.
+        assert_eq!(
+            net.inject((1, 1), &ask(1, 2)),
+            [(2, 1), (3, 1), (3, 3)]
+                .into_iter()
+                .chain([(1, 2)])
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        );
+        // The reply is led straight to the asker.
+        let reply = arp(2, host(2), host(1), [10, 0, 0, 2], [10, 0, 0, 1]);
+        assert_eq!(net.inject((3, 1), &reply), [(1, 1)]);
+        // The echo gets one entry for each switch and direction, and goes over the wires of the shortest path.
+        let first = udp(1, 2, 5000);
+        assert_eq!(net.inject((1, 1), &first), [(3, 1)], "{version}");
+        assert_eq!(net.way(&first), [(1, 3), (2, 3)]);
+        assert_eq!([1, 2, 3].map(|dpid| net.routes(dpid)), [2, 2, 2], "both directions");
+        let before = net.packet_ins();
+        assert_eq!(net.inject((3, 1), &answer(2, 1, 5000)), [(1, 1)], "the answer has its way already");
+        assert_eq!(net.inject((1, 1), &first), [(3, 1)]);
+        assert_eq!(net.packet_ins(), before, "entries carry what follows");
+        // Another connection is another flow, as five-tuples go.
+        assert_eq!(net.inject((1, 1), &udp(1, 2, 5001)), [(3, 1)]);
+        assert_eq!(net.routes(2), 4);
+    }
+}
+
+#[test]
+fn the_worked_example_of_a_tree_of_depth_three() {
+    // Mininet's tree,3: s1 over s2 and s5, s2 over s3 and s4, s5 over s6 and s7; port 3 leads up, hosts at the leaves.
+    let wires = [
+        ((1, 1), (2, 3)),
+        ((1, 2), (5, 3)),
+        ((2, 1), (3, 3)),
+        ((2, 2), (4, 3)),
+        ((5, 1), (6, 3)),
+        ((5, 2), (7, 3)),
+    ];
+    for version in BOTH {
+        let mut net = fabric(version, 7, 3, &wires);
+        announce(&mut net, 1, (3, 1));
+        announce(&mut net, 8, (7, 2));
+        let frame = udp(8, 1, 1);
+        assert_eq!(net.inject((7, 2), &frame), [(3, 1)]);
+        // 7:2, 7:3, 5:2, 5:3, 1:2, 1:1, 2:3, 2:1, 3:3, 3:1
+        assert_eq!(net.way(&frame), [(7, 3), (5, 3), (1, 1), (2, 1)]);
+    }
+}
+
+#[test]
+fn loops_carry_one_copy_of_a_broadcast_to_every_host() {
+    for version in BOTH {
+        for (size, wires) in [(4, ring(4)), (5, ring(5)), (5, mesh(5))] {
+            let port = if wires.len() > 5 { 6 } else { 1 };
+            let mut net = fabric(version, size, 6, &wires);
+            let is_host = |end: &End| end.1 == port;
+            for from in 1..=size {
+                let out = net.inject((from, port), &ask(from as u8, 200));
+                let hosts: Vec<End> = out.into_iter().filter(is_host).collect();
+                let expected: Vec<End> =
+                    (1..=size).filter(|dpid| *dpid != from).map(|dpid| (dpid, port)).collect();
+                assert_eq!(hosts, expected, "{version}, {size} switches: one copy each");
+            }
+        }
+    }
+}
+
+#[test]
+fn everybody_reaches_everybody_in_every_topology() {
+    for version in BOTH {
+        for (size, wires) in [(1, vec![]), (6, line(6)), (6, ring(6)), (5, mesh(5))] {
+            let port = 6;
+            let mut net = fabric(version, size, 6, &wires);
+            for dpid in 1..=size {
+                announce(&mut net, dpid as u8, (dpid, port));
+            }
+            for from in 1..=size {
+                for to in (1..=size).filter(|to| *to != from) {
+                    assert_eq!(net.inject((from, port), &udp(from as u8, to as u8, 9)), [(to, port)]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_destinations_go_along_the_broadcast_tree() {
+    let mut net = fabric(Version::V1_3, 4, 3, &ring(4));
+    assert_eq!(net.inject((1, 1), &udp(1, 9, 1)), [(2, 1), (3, 1), (4, 1)]);
+    assert_eq!(net.routes(1), 0, "no entry for what is flooded");
+}
+
+#[test]
+fn a_dead_link_moves_only_the_flows_that_used_it() {
+    for version in BOTH {
+        let mut net = fabric(version, 6, 3, &ring(6));
+        for dpid in 1..=6 {
+            announce(&mut net, dpid as u8, (dpid, 1));
+        }
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), [(3, 1)]);
+        assert_eq!(net.inject((4, 1), &udp(4, 5, 7)), [(5, 1)]);
+        let untouched = net.model(5).flows.clone();
+        net.set_port((2, 3), false);
+        let before = net.packet_ins();
+        let frame = udp(1, 3, 7);
+        assert_eq!(net.inject((1, 1), &frame), [(3, 1)], "it has moved before the next frame comes");
+        assert_eq!(net.way(&frame), [(1, 2), (6, 2), (5, 2), (4, 2)], "the other way round");
+        assert_eq!(net.inject((3, 1), &answer(3, 1, 7)), [(1, 1)]);
+        assert_eq!(net.packet_ins(), before, "{version}: no frame had to ask");
+        assert_eq!(net.routes(2), 0, "what is left of the old way is deleted");
+        for flow in untouched {
+            assert!(net.model(5).flows.contains(&flow), "{flow:?}");
+        }
+        assert_eq!(net.inject((1, 1), &ask(1, 99)).len(), 5, "one copy for each host");
+        net.set_wire((2, 3), true);
+        net.pass(Duration::from_secs(1));
+        assert_eq!(net.inject((1, 1), &ask(1, 99)).len(), 5);
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 8)), [(3, 1)]);
+        assert_eq!(net.way(&udp(1, 3, 8)), [(1, 3), (2, 3)], "new flows take the short way again");
+    }
+}
+
+#[test]
+fn a_link_that_eats_frames_in_silence_is_left_within_three_periods() {
+    let mut net = fabric(Version::V1_3, 4, 3, &ring(4));
+    announce(&mut net, 1, (1, 1));
+    announce(&mut net, 2, (2, 1));
+    assert_eq!(net.inject((1, 1), &udp(1, 2, 7)), [(2, 1)]);
+    net.eaten.extend([(1, 3), (2, 2)]);
+    assert_eq!(net.inject((1, 1), &udp(1, 2, 7)), NOWHERE2);
+    net.pass(Duration::from_millis(3000));
+    assert_eq!(net.inject((1, 1), &udp(1, 2, 7)), [(2, 1)]);
+    assert_eq!(net.way(&udp(1, 2, 7)), [(1, 2), (4, 2), (3, 2)]);
+}
+
+const NOWHERE2: [End; 0] = [];
+
+#[test]
+fn without_another_way_a_flow_ends_and_comes_back() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 3, &line(3));
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 3, (3, 1));
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), [(3, 1)]);
+        net.set_wire((2, 3), false);
+        assert_eq!([1, 2, 3].map(|dpid| net.routes(dpid)), [0, 0, 0]);
+        let out = net.inject((1, 1), &udp(1, 3, 7));
+        assert_eq!(out, [(1, 2), (2, 1)], "another island: flooded in this one");
+        net.set_wire((2, 3), true);
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), [(3, 1)], "as soon as the link is found");
+    }
+}
+
+#[test]
+fn hosts_that_move_take_their_flows_along() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 4, &line(3));
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 3, (3, 1));
+        net.inject((1, 1), &udp(1, 3, 7));
+        announce(&mut net, 3, (2, 4));
+        let before = net.packet_ins();
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), [(2, 4)]);
+        assert_eq!(net.inject((2, 4), &answer(3, 1, 7)), [(1, 1)]);
+        assert_eq!(net.packet_ins(), before);
+        assert_eq!(net.routes(3), 0);
+        assert_eq!(net.net.logged("host 02:00:00:00:00:03 moved"), 1);
+    }
+}
+
+#[test]
+fn requests_for_known_hosts_are_answered_and_not_flooded() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 3, &line(3));
+        announce(&mut net, 3, (3, 1));
+        let request = ask(1, 3);
+        assert_eq!(net.inject((1, 1), &request), NOWHERE2);
+        let answers = net.answers(&request);
+        assert_eq!(answers, [((1, 1), arp(2, host(3), host(1), [10, 0, 0, 3], [10, 0, 0, 1]))]);
+        // A probe for life goes to the host itself.
+        let probe = arp(1, host(1), BROADCAST, [0; 4], [10, 0, 0, 3]);
+        assert_eq!(net.inject((1, 1), &probe), [(3, 1)]);
+        // Switched off, requests are flooded.
+        let settings = Settings { proxy: false, ..Settings::default() };
+        let mut net = Fabric::new(version, settings, 1..=3, 3, &line(3));
+        announce(&mut net, 3, (3, 1));
+        assert_eq!(net.inject((1, 1), &request), [(1, 2), (2, 1), (3, 1), (3, 3)]);
+    }
+}
+
+#[test]
+fn hosts_age_unless_they_answer_or_are_busy() {
+    let mut net = fabric(Version::V1_3, 1, 3, &[]);
+    announce(&mut net, 1, (1, 1));
+    announce(&mut net, 2, (1, 2));
+    net.pass(Duration::from_secs(278));
+    let to_host = |(end, bytes): &&(End, Vec<u8>)| *end == (1, 1) && bytes[..6] == host(1).0;
+    let question = net.arrived.iter().find(to_host).cloned().expect("it is asked").1;
+    let asker: [u8; 6] = question[6..12].try_into().unwrap();
+    assert_eq!(question[12..14], [0x08, 0x06]);
+    let reply = arp(2, host(1), MacAddr(asker), [10, 0, 0, 1], [0; 4]);
+    assert_eq!(net.inject((1, 1), &reply), NOWHERE2, "the answer is heard and goes nowhere");
+    net.pass(Duration::from_secs(40));
+    let known: Vec<String> = net.net.controller.hosts(net.net.now).hosts.into_iter().map(|h| h.mac).collect();
+    assert_eq!(known, [host(1).to_string()], "host 2 did not answer");
+}
+
+#[test]
+fn a_switch_that_restarts_gets_its_flows_back() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 3, &line(3));
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 3, (3, 1));
+        net.inject((1, 1), &udp(1, 3, 7));
+        let mut model = net.disconnect(2);
+        model.flows.clear();
+        net.pass(Duration::from_millis(500));
+        net.connect(model);
+        let before = net.packet_ins();
+        assert_eq!(net.routes(2), 2, "{:?}", net.net.log.last());
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), [(3, 1)]);
+        assert_eq!(net.packet_ins(), before);
+    }
+}
+
+#[test]
+fn a_new_controller_takes_over_and_loses_no_frame() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 3, &line(3));
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 3, (3, 1));
+        net.inject((1, 1), &udp(1, 3, 7));
+        let models: Vec<_> = [1, 2, 3].map(|dpid| net.disconnect(dpid)).into();
+        let flows: Vec<_> = models.iter().map(|model| model.flows.clone()).collect();
+        let mut later = fabric(version, 0, 3, &line(3));
+        for model in models {
+            later.connect(model);
+            assert_eq!(later.inject((1, 1), &udp(1, 3, 7)).len(), usize::from(later.conns.len() == 3));
+        }
+        for (dpid, flows) in (1..).zip(flows) {
+            let now: Vec<_> = later.model(dpid).flows.clone();
+            assert_eq!(now.len(), flows.len(), "nothing wiped, nothing doubled");
+        }
+        later.pass(Duration::from_secs(1));
+        // What it took over moves when a link dies, although it never heard the hosts.
+        let frame = udp(1, 3, 7);
+        assert_eq!(later.inject((1, 1), &frame), [(3, 1)]);
+        later.set_wire((2, 3), false);
+        assert_eq!([1, 2, 3].map(|dpid| later.routes(dpid)), [0, 0, 0]);
+    }
+}
+
+#[test]
+fn foreign_switches_in_the_middle_are_crossed() {
+    for version in BOTH {
+        // s1:3 and s2:2 lead into a bridge, which has a host of its own at (99, 1).
+        let mut net = fabric(version, 0, 3, &[]);
+        net.bridges = vec![vec![(1, 3), (2, 2), (99, 1)]];
+        net.connect(model::Model::new(version, 1, 3));
+        net.connect(model::Model::new(version, 2, 3));
+        net.pass(Duration::from_secs(1));
+        let topology = net.net.controller.topology();
+        assert_eq!(
+            topology.links.iter().map(|link| link.kind.as_str()).collect::<Vec<_>>(),
+            ["multi-hop"; 2]
+        );
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 2, (2, 1));
+        assert_eq!(net.inject((1, 1), &udp(1, 2, 7)), [(2, 1)]);
+        assert_eq!(net.inject((2, 1), &answer(2, 1, 7)), [(1, 1)]);
+        // The bridge's own host is heard at both switches; it has one place, and is reached.
+        let hello = arp(1, host(3), BROADCAST, [10, 0, 0, 3], [10, 0, 0, 3]);
+        for at in [(1, 3), (2, 2)] {
+            net.inject(at, &hello);
+        }
+        let hosts = net.net.controller.hosts(net.net.now).hosts;
+        let of = |number| hosts.iter().find(|h| h.mac == host(number).to_string()).unwrap();
+        assert_eq!((of(3).dpid.as_str(), of(3).port), ("0000000000000001", 3));
+        assert_eq!((of(1).port, of(2).port), (1, 1), "hosts at edges stay there");
+        // From either switch the frame goes into the bridge once, and comes out of the other switch nowhere.
+        assert_eq!(net.inject((2, 1), &udp(2, 3, 7)), NOWHERE2);
+        assert_eq!(net.way(&udp(2, 3, 7)), [(2, 2)]);
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), NOWHERE2);
+        assert_eq!(net.way(&udp(1, 3, 7)), [(1, 3)]);
+    }
+}
+
+#[test]
+fn forged_and_replayed_discovery_makes_no_link() {
+    let mut net = fabric(Version::V1_3, 2, 3, &[]);
+    net.arrived.clear();
+    net.pass(Duration::from_secs(3));
+    let lldp = net.arrived.iter().find(|(end, bytes)| *end == (1, 1) && bytes[12..14] == [0x88, 0xcc]);
+    let old = lldp.unwrap().1.clone();
+    net.pass(Duration::from_secs(3));
+    net.inject((2, 1), &old);
+    let mut forged = old.clone();
+    let last = forged.len() - 3;
+    forged[last] ^= 1;
+    net.inject((2, 1), &forged);
+    assert!(net.net.controller.topology().links.is_empty());
+    assert_eq!(
+        net.inject((1, 2), &ask(1, 2)),
+        [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3)]
+            .into_iter()
+            .filter(|(dpid, _)| *dpid == 1)
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn hub_and_learning_survive_loops_too() {
+    for version in BOTH {
+        for forwarding in [Forwarding::Hub, Forwarding::Learning] {
+            let settings = Settings { forwarding, ..Settings::default() };
+            let mut net = Fabric::new(version, settings, 1..=4, 3, &ring(4));
+            let out = net.inject((1, 1), &ask(1, 3));
+            assert_eq!(out, [(2, 1), (3, 1), (4, 1)], "{forwarding:?}");
+            let reply = udp(3, 1, 7);
+            let out = net.inject((3, 1), &reply);
+            match forwarding {
+                Forwarding::Hub => assert_eq!(out, [(1, 1), (2, 1), (4, 1)]),
+                _ => assert_eq!(out, [(1, 1)]),
+            }
+            net.set_wire((1, 3), false);
+            assert_eq!(net.inject((1, 1), &ask(1, 3)).into_iter().filter(|end| end.1 == 1).count(), 3);
+            let out = net.inject((3, 1), &reply);
+            assert!(out.contains(&(1, 1)), "{forwarding:?}: {out:?}");
+        }
+    }
+}
+
+#[test]
+fn proactive_ways_are_there_before_the_traffic() {
+    for version in BOTH {
+        let settings = Settings { proactive: true, ..Settings::default() };
+        let mut net = Fabric::new(version, settings, 1..=6, 3, &ring(6));
+        for dpid in 1..=6 {
+            announce(&mut net, dpid as u8, (dpid, 1));
+        }
+        let before = net.packet_ins();
+        for from in 1..=6 {
+            for to in (1..=6).filter(|to| *to != from) {
+                assert_eq!(net.inject((from, 1), &udp(from as u8, to as u8, 3)), [(to, 1)], "{version}");
+            }
+        }
+        assert_eq!(net.packet_ins(), before, "no packet asks");
+        assert_eq!(net.routes(1), 6);
+        net.set_wire((1, 3), false);
+        let before = net.packet_ins();
+        assert_eq!(net.inject((1, 1), &udp(1, 2, 3)), [(2, 1)]);
+        assert_eq!(net.way(&udp(1, 2, 3)).len(), 5);
+        assert_eq!(net.packet_ins(), before);
+    }
+}
+
+#[test]
+fn first_packets_wait_until_the_way_is_there() {
+    // Switches that confirm late: nothing leaves the first one before.
+    let mut net = fabric(Version::V1_3, 3, 3, &line(3));
+    announce(&mut net, 1, (1, 1));
+    announce(&mut net, 3, (3, 1));
+    let frame = udp(1, 3, 7);
+    let before = net.packet_ins();
+    assert_eq!(net.inject((1, 1), &frame), [(3, 1)]);
+    assert_eq!(net.packet_ins() - before, 1, "only the first switch had to ask");
+    let _ = NOWHERE;
+}
