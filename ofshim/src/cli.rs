@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::core;
+use crate::core::net::explain::End;
 
 /// Status of the process for input that is refused.
 pub const EXIT_REFUSED: u8 = 2;
@@ -35,6 +36,72 @@ pub enum Command {
     Hosts(ReadArgs),
     /// Show the controller's own flow entries
     Flows(ReadArgs),
+    /// Show the shortest ways from one host or port to another
+    Route(RouteArgs),
+    /// Say where a flow would go, and why
+    Explain(ExplainArgs),
+}
+
+/// Arguments of `route`.
+#[derive(Debug, Args)]
+pub struct RouteArgs {
+    /// Where it starts: a MAC, an IP address, or a port as 0000000000000001:3
+    pub from: End,
+    /// Where it ends, written the same
+    pub to: End,
+    /// How many ways, cheapest first
+    #[arg(short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub k: u8,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The host that sends: a MAC or an IP address
+    pub from: End,
+    /// The host or VIP that it sends to
+    pub to: End,
+    /// The protocol
+    #[arg(default_value = "icmp")]
+    pub protocol: Protocol,
+    /// Source port of TCP and UDP
+    #[arg(long, value_name = "PORT", default_value_t = 40_000)]
+    pub src_port: u16,
+    /// Destination port of TCP and UDP
+    #[arg(long, value_name = "PORT", default_value_t = 80)]
+    pub dst_port: u16,
+    /// VLAN id [default: the sender's]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..=4095))]
+    pub vlan: Option<u16>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Protocols that `explain` knows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// Echo and errors; in IPv6 its own ICMP.
+    Icmp,
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// The number in IPv4.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
 }
 
 /// Arguments of `run`.

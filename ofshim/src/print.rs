@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::core::view::{Flows, Hosts, Status, Topology};
+use crate::core::view::{Explain, Flows, Hop, Hosts, Route, Status, Topology};
 
 /// `ofshim status`
 #[must_use]
@@ -150,6 +150,40 @@ pub fn flows(flows: &Flows) -> String {
 fn addresses(addresses: &[IpAddr]) -> String {
     let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     if all.is_empty() { "-".to_owned() } else { all.join(" ") }
+}
+
+/// `ofshim route`
+#[must_use]
+pub fn route(route: &Route) -> String {
+    let mut text = format!("from {} to {} by {}\n", route.from, route.to, route.metric);
+    if route.paths.is_empty() {
+        line(&mut text, "there is no way");
+    }
+    for (number, path) in route.paths.iter().enumerate() {
+        line(&mut text, &format!("{}. cost {}: {}", number + 1, path.cost, way(&path.hops)));
+    }
+    text
+}
+
+/// `ofshim explain`
+#[must_use]
+pub fn explain(explained: &Explain) -> String {
+    let mut text = String::new();
+    for why in &explained.why {
+        line(&mut text, why);
+    }
+    let end = if explained.hops.is_empty() { String::new() } else { format!(": {}", way(&explained.hops)) };
+    line(&mut text, &format!("=> {}{end}", explained.outcome));
+    text
+}
+
+/// The ports that a way passes, two for each switch.
+fn way(hops: &[Hop]) -> String {
+    let ports = hops.iter().map(|hop| {
+        let name = hop.dpid.trim_start_matches('0');
+        format!("{name}:{}, {name}:{}", port_name(hop.in_port), port_name(hop.out_port))
+    });
+    ports.collect::<Vec<_>>().join(", ")
 }
 
 /// One end of a flow: its MAC, and what else is matched of it.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{BROADCAST, Fabric, NOWHERE, arp, host};
+use ofshim::core::net::explain::{Asked, End as Party};
 use ofshim::core::{Forwarding, Settings};
 use openflow::{MacAddr, Version};
 
@@ -412,12 +413,25 @@ fn proactive_ways_are_there_before_the_traffic() {
             }
         }
         assert_eq!(net.packet_ins(), before, "no packet asks");
-        assert_eq!(net.routes(1), 6);
+        // Six hosts, and what shows who answers for which address: ARP, and in 1.3 neighbour discovery.
+        assert_eq!(net.routes(1), if version == Version::V1_0 { 7 } else { 8 });
         net.set_wire((1, 3), false);
         let before = net.packet_ins();
         assert_eq!(net.inject((1, 1), &udp(1, 2, 3)), [(2, 1)]);
         assert_eq!(net.way(&udp(1, 2, 3)).len(), 5);
         assert_eq!(net.packet_ins(), before);
+    }
+}
+
+#[test]
+fn proactive_ways_do_not_hide_who_answers() {
+    for version in BOTH {
+        let settings = Settings { proactive: true, ..Settings::default() };
+        let mut net = Fabric::new(version, settings, 1..=3, 3, &line(3));
+        net.inject((1, 1), &ask(1, 3));
+        let reply = arp(2, host(3), host(1), [10, 0, 0, 3], [10, 0, 0, 1]);
+        assert_eq!(net.inject((3, 1), &reply), [(1, 1)], "{version}: the way to host 1 is there already");
+        assert_eq!(net.inject((1, 1), &udp(1, 3, 7)), [(3, 1)], "and host 3 is known from its answer");
     }
 }
 
@@ -432,4 +446,25 @@ fn first_packets_wait_until_the_way_is_there() {
     assert_eq!(net.inject((1, 1), &frame), [(3, 1)]);
     assert_eq!(net.packet_ins() - before, 1, "only the first switch had to ask");
     let _ = NOWHERE;
+}
+
+#[test]
+fn the_controller_says_where_a_flow_would_go_and_why() {
+    let mut net = fabric(Version::V1_3, 4, 3, &ring(4));
+    announce(&mut net, 1, (1, 1));
+    announce(&mut net, 2, (2, 1));
+    let ip = |last: u8| Party::Ip([10, 0, 0, last].into());
+    let route = net.net.controller.route(ip(1), Party::Mac(host(2)), 5).unwrap();
+    let ways: Vec<(u64, usize)> = route.paths.iter().map(|path| (path.cost, path.hops.len())).collect();
+    assert_eq!(ways, [(1, 2), (3, 4)], "both ways round the ring");
+    let asked = Asked { from: ip(1), to: ip(2), vlan: None, protocol: 17, ports: Some((7, 80)) };
+    let before = net.net.controller.explain(asked).unwrap();
+    assert_eq!((before.outcome.as_str(), before.installed, before.hops.len()), ("route", false, 2));
+    net.inject((1, 1), &udp(1, 2, 7));
+    let after = net.net.controller.explain(asked).unwrap();
+    assert_eq!((after.installed, &after.hops), (true, &before.hops));
+    let told = net.net.controller.explain(Asked { to: ip(9), ..asked }).unwrap_err();
+    assert_eq!(told, "no host 10.0.0.9 is known; 'ofshim hosts' lists them");
+    let unknown = Asked { to: Party::Mac(host(9)), ..asked };
+    assert_eq!(net.net.controller.explain(unknown).unwrap().outcome, "flood");
 }

@@ -9,6 +9,7 @@ use super::cookie::{Purpose, cookie};
 use super::event::{Command, ConnId, Event, Level, Settings, Source};
 use super::limit::Limiter;
 use super::link::Context;
+use super::net::explain::{Asked, End};
 use super::net::{Admitted, FoundRoute, Network, NewMember, Out};
 use super::report::{self, LogKey};
 use super::session::{Raised, Session};
@@ -236,7 +237,7 @@ impl Controller {
     ) {
         let (sessions, mut ctx) = self.context(commands, now);
         let Some((switch, link)) = sessions.get_mut(&conn).and_then(Session::parts) else { return };
-        let Some(frame) = switch.admit(&packet) else {
+        let Some(frame) = switch.admit(&packet, ctx.settings.proactive) else {
             return switch.free_buffer(&packet, link, &mut ctx);
         };
         let at = Place::new(dpid, packet.in_port);
@@ -435,6 +436,22 @@ impl Controller {
             })
         });
         view::Hosts { hosts: self.network.hosts_view(now).into_iter().chain(hosts).collect() }
+    }
+
+    /// `GET /v1/route`.
+    ///
+    /// # Errors
+    /// An end is not known. One line.
+    pub fn route(&self, from: End, to: End, k: usize) -> Result<view::Route, String> {
+        self.network.route_view(from, to, k)
+    }
+
+    /// `GET /v1/explain`.
+    ///
+    /// # Errors
+    /// The flow's sender is not known, or packets are not routed. One line.
+    pub fn explain(&mut self, asked: Asked) -> Result<view::Explain, String> {
+        self.network.explain_view(asked)
     }
 
     /// `GET /v1/flows`.

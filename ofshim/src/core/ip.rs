@@ -10,9 +10,11 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+/// Protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// ICMPv6 type of a neighbour advertisement.
+pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const IPV6_HEADER_BYTES: usize = 40;
 
 /// The part of an IP header that names a flow.

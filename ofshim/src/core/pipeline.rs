@@ -15,6 +15,8 @@ use openflow::{
 
 use super::cookie::{Purpose, Sequence, cookie};
 use super::entries::{Entry, Key};
+use super::frame::ETHERTYPE_ARP;
+use super::ip::{ETHERTYPE_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT};
 
 /// Priority of a table-miss entry (1.3, 5.4).
 const PRIORITY_MISS: u16 = 0;
@@ -22,6 +24,8 @@ const PRIORITY_MISS: u16 = 0;
 const PRIORITY_FORWARD: u16 = 100;
 /// Priority of entries that lead to a host from wherever: traffic with an entry of its own takes that.
 const PRIORITY_AHEAD: u16 = 90;
+/// Priority of entries that show the controller who answers for which address, before those ways carry the answers.
+const PRIORITY_SHOW: u16 = 95;
 /// Priority of entries that drop; above forwarding, since they share its table in 1.0.
 const PRIORITY_HOLD: u16 = 200;
 
@@ -30,8 +34,21 @@ const STATION_FIELDS: &[&str] = &["IN_PORT", "ETH_DST", "ETH_SRC", "VLAN_VID"];
 
 /// The fields that entries which forward match.
 const FLOW_FIELDS: &[&str] = &[
-    "IN_PORT", "ETH_DST", "ETH_SRC", "ETH_TYPE", "VLAN_VID", "IP_PROTO", "IPV4_SRC", "IPV4_DST", "IPV6_SRC",
-    "IPV6_DST", "TCP_SRC", "TCP_DST", "UDP_SRC", "UDP_DST",
+    "IN_PORT",
+    "ETH_DST",
+    "ETH_SRC",
+    "ETH_TYPE",
+    "VLAN_VID",
+    "IP_PROTO",
+    "IPV4_SRC",
+    "IPV4_DST",
+    "IPV6_SRC",
+    "IPV6_DST",
+    "ICMPV6_TYPE",
+    "TCP_SRC",
+    "TCP_DST",
+    "UDP_SRC",
+    "UDP_DST",
 ];
 
 /// The tables of a switch.
@@ -212,6 +229,27 @@ impl Layout {
         };
         self.admit(&flow_mod)?;
         Ok(flow_mod)
+    }
+
+    /// The flow-mods that bring every ARP packet, and where IPv6 is matched every neighbour advertisement, to the
+    /// controller: entries that lead to hosts from wherever would hide who sent them.
+    #[must_use]
+    pub fn show_answers(self) -> Vec<FlowMod> {
+        let (table_id, _) = self.place(Purpose::Ahead);
+        let mut matches = vec![Match::new().eth_type(ETHERTYPE_ARP)];
+        if self == Self::Three {
+            let advertisement = Match::new().eth_type(ETHERTYPE_IPV6).ip_proto(ICMPV6);
+            matches.push(advertisement.with(MatchField::Icmpv6Type(NEIGHBOUR_ADVERTISEMENT)));
+        }
+        let show = |match_| FlowMod {
+            cookie: cookie(Purpose::Ahead, Sequence::default()),
+            table_id,
+            priority: PRIORITY_SHOW,
+            match_,
+            instructions: vec![Instruction::ApplyActions(vec![Action::to_controller()])],
+            ..FlowMod::default()
+        };
+        matches.into_iter().map(show).collect()
     }
 
     /// The flow-mod that deletes one switch's part of a route, or of the way to a host.

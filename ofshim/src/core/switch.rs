@@ -12,7 +12,7 @@ use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key};
 use super::event::{Forwarding, Level, Settings};
 use super::forward::{self, DropReason, Fate};
-use super::frame::Frame;
+use super::frame::{ETHERTYPE_ARP, Frame};
 use super::learn::{Learned, MacTable, Station};
 use super::limit::more;
 use super::link::{Context, Link};
@@ -169,12 +169,15 @@ impl Switch {
     }
 
     /// Counts a packet-in, and reads its frame. `None` if it is nobody's: a packet that somebody else's entry sends
-    /// here has been dealt with by that entry, and frames have headers.
-    pub fn admit(&mut self, packet: &PacketIn) -> Option<Frame> {
+    /// here has been dealt with by that entry, and frames have headers. 1.0 does not tell which entry it was; ARP is
+    /// what ours send, with `proactive` ways.
+    pub fn admit(&mut self, packet: &PacketIn, proactive: bool) -> Option<Frame> {
         self.counters.packet_ins += 1;
-        let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
         let known_port = !packet.in_port.is_reserved() || packet.in_port == PortNo::LOCAL;
-        Frame::parse(&packet.data).filter(|_| ours && known_port)
+        let frame = Frame::parse(&packet.data).filter(|_| known_port)?;
+        let shown = proactive && packet.cookie.is_none() && frame.ethertype == ETHERTYPE_ARP;
+        let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
+        (ours || shown).then_some(frame)
     }
 
     /// Forwards a frame as a bridge does. What is flooded leaves by the ports `flood`.

@@ -244,3 +244,53 @@ pub struct Flow {
     /// Milliseconds since it was installed, or found on the switch.
     pub age_ms: u64,
 }
+
+/// `GET /v1/route`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The port where it starts.
+    pub from: String,
+    /// The port where it ends.
+    pub to: String,
+    /// What it is judged by.
+    pub metric: String,
+    /// The ways, cheapest first.
+    pub paths: Vec<Path>,
+}
+
+/// A way in [`Route`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// The sum of its links' costs.
+    pub cost: u64,
+    /// The switches that it passes.
+    pub hops: Vec<Hop>,
+}
+
+/// A switch on a way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The switch.
+    pub dpid: String,
+    /// The port that frames come in on.
+    pub in_port: u32,
+    /// The port that they leave by.
+    pub out_port: u32,
+}
+
+/// `GET /v1/explain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// The port where the flow comes in.
+    pub from: String,
+    /// The port where its destination is; `null` if that is not known.
+    pub to: Option<String>,
+    /// `route`, `flood` or `drop`.
+    pub outcome: String,
+    /// What each stage says.
+    pub why: Vec<String>,
+    /// The switches that a routed flow passes.
+    pub hops: Vec<Hop>,
+    /// Whether its entries are installed.
+    pub installed: bool,
+}

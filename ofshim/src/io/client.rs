@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::http::{self, HttpError};
 use super::socket::SOCKET_NAME;
-use crate::cli::{Command, ReadArgs};
+use crate::cli::{Command, ExplainArgs, Protocol};
 use crate::print;
 
 /// How long the controller may take.
@@ -21,10 +21,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// No controller runs with this run folder, or it does not answer. One line.
 pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
     match command {
-        Command::Status(args) => ask(run_dir, "/v1/status", args, print::status).await,
-        Command::Topology(args) => ask(run_dir, "/v1/topology", args, print::topology).await,
-        Command::Hosts(args) => ask(run_dir, "/v1/hosts", args, print::hosts).await,
-        Command::Flows(args) => ask(run_dir, "/v1/flows", args, print::flows).await,
+        Command::Status(args) => ask(run_dir, "/v1/status", args.json, print::status).await,
+        Command::Topology(args) => ask(run_dir, "/v1/topology", args.json, print::topology).await,
+        Command::Hosts(args) => ask(run_dir, "/v1/hosts", args.json, print::hosts).await,
+        Command::Flows(args) => ask(run_dir, "/v1/flows", args.json, print::flows).await,
+        Command::Route(args) => {
+            let target = format!("/v1/route?from={}&to={}&k={}", args.from, args.to, args.k);
+            ask(run_dir, &target, args.json, print::route).await
+        }
+        Command::Explain(args) => ask(run_dir, &explain_target(args), args.json, print::explain).await,
         Command::Run(_) => bail!("run is no read command"),
     }
 }
@@ -32,7 +37,7 @@ pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
 async fn ask<T: DeserializeOwned>(
     run_dir: &Path,
     target: &str,
-    args: &ReadArgs,
+    json: bool,
     text: fn(&T) -> String,
 ) -> anyhow::Result<String> {
     let socket = run_dir.join(SOCKET_NAME);
@@ -42,13 +47,25 @@ async fn ask<T: DeserializeOwned>(
     };
     let value: serde_json::Value = serde_json::from_slice(&body)
         .with_context(|| format!("{}: the answer is not JSON", socket.display()))?;
-    if args.json {
+    if json {
         return Ok(format!("{value}\n"));
     }
     let value = serde_json::from_value(value).with_context(|| {
         format!("{}: the controller is of another version than this command", socket.display())
     })?;
     Ok(text(&value))
+}
+
+fn explain_target(args: &ExplainArgs) -> String {
+    let protocol = args.protocol.number();
+    let mut target = format!("/v1/explain?from={}&to={}&protocol={protocol}", args.from, args.to);
+    if args.protocol != Protocol::Icmp {
+        target += &format!("&src_port={}&dst_port={}", args.src_port, args.dst_port);
+    }
+    if let Some(vlan) = args.vlan {
+        target += &format!("&vlan={vlan}");
+    }
+    target
 }
 
 /// The line for a controller that cannot be asked.

@@ -31,6 +31,12 @@ pub enum HttpError {
         /// What is wrong.
         reason: String,
     },
+    /// The question was refused, in these words.
+    #[error("{told}")]
+    Refused {
+        /// What the server said.
+        told: String,
+    },
     /// The answer is not 200.
     #[error("{}: answered {status}", path.display())]
     Status {
@@ -77,11 +83,15 @@ async fn exchange(stream: UnixStream, target: &str, path: &Path) -> Result<Vec<u
             .map_err(|error| broken(error.to_string()))?;
         let answer = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
         let status = answer.status();
-        if status != StatusCode::OK {
+        if status != StatusCode::OK && status != StatusCode::BAD_REQUEST {
             return Err(HttpError::Status { path: path.to_owned(), status });
         }
         let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect();
-        Ok(body.await.map_err(|error| broken(error.to_string()))?.to_bytes().to_vec())
+        let body = body.await.map_err(|error| broken(error.to_string()))?.to_bytes().to_vec();
+        if status == StatusCode::BAD_REQUEST {
+            return Err(HttpError::Refused { told: String::from_utf8_lossy(&body).into_owned() });
+        }
+        Ok(body)
     };
     // The connection moves the bytes while the request waits. It ends once the sender is gone, which the request takes
     // along; what went wrong with it, the request is told too.

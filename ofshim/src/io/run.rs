@@ -234,17 +234,22 @@ impl Main {
         }
     }
 
-    fn asked(&self, asked: Asked) {
-        let controller = &self.controller;
+    fn asked(&mut self, asked: Asked) {
+        let now = self.now();
+        let controller = &mut self.controller;
         let value = match asked.question {
-            Question::Status => serde_json::to_value(controller.status(&self.listen, self.now())),
-            Question::Topology => serde_json::to_value(controller.topology()),
-            Question::Hosts => serde_json::to_value(controller.hosts(self.now())),
-            Question::Flows => serde_json::to_value(controller.flows(self.now())),
+            Question::Status => json(&controller.status(&self.listen, now)),
+            Question::Topology => json(&controller.topology()),
+            Question::Hosts => json(&controller.hosts(now)),
+            Question::Flows => json(&controller.flows(now)),
+            Question::Route { from, to, k } => controller.route(from, to, k).and_then(|route| json(&route)),
+            Question::Explain(flow) => controller.explain(flow).and_then(|explained| json(&explained)),
         };
-        if let Ok(value) = value {
-            // Whoever asked may be gone.
-            let _ = asked.answer.send(value);
-        }
+        // Whoever asked may be gone.
+        let _ = asked.answer.send(value);
     }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<serde_json::Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
 }

@@ -392,6 +392,7 @@ fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
         MatchField::TcpDst(value) => transport(6).is_some_and(|t| be16(t, 2) == Some(*value)),
         MatchField::UdpSrc(value) => transport(17).is_some_and(|t| be16(t, 0) == Some(*value)),
         MatchField::UdpDst(value) => transport(17).is_some_and(|t| be16(t, 2) == Some(*value)),
+        MatchField::Icmpv6Type(value) => v6.is_some_and(|p| p[6] == 58 && p[40] == *value),
         other => panic!("not modelled: {other:?}"),
     })
 }

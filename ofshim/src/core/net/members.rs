@@ -115,6 +115,10 @@ impl Network {
         }
         self.topology.add_switch(dpid);
         self.reconcile_routes(dpid, found);
+        if self.settings.proactive {
+            let shows = layout.show_answers().into_iter();
+            self.out.extend(shows.map(|flow_mod| Out::FlowMod { dpid, flow_mod: Box::new(flow_mod) }));
+        }
         self.refresh_all_ahead();
         for (number, port) in ports {
             self.probe_port(Place::new(dpid, number), &port);

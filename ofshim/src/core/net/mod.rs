@@ -10,6 +10,7 @@
 //! what later ones obey.
 
 mod ahead;
+pub mod explain;
 pub mod flows;
 pub mod hosts;
 pub mod key;
