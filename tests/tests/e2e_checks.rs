@@ -5,7 +5,7 @@ mod e2e_bed;
 
 use std::process::{Command, Stdio};
 
-use e2e_bed::{Folder, Lb, Net, Process, Server, address, curl, must, root, talk, wait};
+use e2e_bed::{Folder, Lb, Mininet, Net, Process, Server, address, curl, must, root, talk, wait};
 use serde_json::Value;
 
 /// A configuration of hosts 1 and 2 behind 10.0.1.1:80, with these lines for the VIP.
@@ -235,5 +235,70 @@ fn who_keeps_falling_is_held_down_and_who_comes_back_starts_slowly() {
     let answers: Vec<_> = (0..22).map(|_| curl(&net, 3, "http://10.0.1.1/").unwrap()).collect();
     let first = answers.iter().filter(|answer| answer.starts_with("h1")).count();
     assert!((1..=8).contains(&first), "{first} of 22");
+    lb.assert_ledger();
+}
+
+#[test]
+fn one_armed_the_check_asks_the_vip_on_the_backend() {
+    if !root("one_armed_the_check_asks_the_vip_on_the_backend") {
+        return;
+    }
+    let mut lb = Lb::new();
+    let mininet = Mininet::start("onearm", &lb);
+    let net = &mininet.net;
+    let balancer = mininet.hosts.last().unwrap();
+    let vip = web("check = { type = \"http\" }");
+    lb.folder.file("lb.toml", &format!("[placement]\nkind = \"onearm\"\nhost = \"{balancer}\"\n{vip}"));
+    // A server that listens at the VIP only, as DSR allows.
+    let _servers = [1, 2].map(|number| Server::http_at(net, number, "10.0.1.1:80"));
+    lb.start();
+    lb.wait_up(&[1, 2]);
+    assert_eq!(answering(net), ["h1 10.0.0.3", "h2 10.0.0.3"]);
+
+    // Its host answers ARP and serves at its own address, but has lost the VIP.
+    net.on(1, "ip address del 10.0.1.1/32 dev lo");
+    wait_down(&lb, 1, ": no answer");
+    assert!(net.ping(3, "10.0.0.1", 1), "the host itself is well");
+    assert_eq!(answering(net), ["h2 10.0.0.3"]);
+    net.on(1, "ip address add 10.0.1.1/32 dev lo");
+    lb.wait_up(&[1]);
+    assert_eq!(backend(&lb, 2)["downs"], 0);
+    lb.assert_ledger();
+}
+
+#[test]
+fn a_check_works_behind_a_controller_and_comes_and_goes_with_the_file() {
+    if !root("a_check_works_behind_a_controller_and_comes_and_goes_with_the_file") {
+        return;
+    }
+    let mut lb = Lb::new();
+    let mininet = Mininet::start("inline", &lb);
+    let net = &mininet.net;
+    let ports: Vec<String> = (1..=3).map(|number| format!("{}-eth{number}", mininet.switch)).collect();
+    let _servers = [1, 2].map(|number| Server::http(net, number, 80));
+    let mut echo = Some(Server::lines(net, 1, 7));
+    let _other = Server::lines(net, 2, 7);
+    lb.configure(&ports, &web("check = { type = \"tcp\", port = 7 }"));
+    lb.start();
+    lb.wait_up(&[1, 2]);
+    assert_eq!(answering(net), ["h1 10.0.0.3", "h2 10.0.0.3"]);
+    drop(echo.take());
+    wait_down(&lb, 1, ": refused");
+    assert_eq!(answering(net), ["h2 10.0.0.3"]);
+
+    let reload = |rest: &str| {
+        lb.configure(&ports, rest);
+        let done = lb.ask(&["reload"]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let told = reload(&web("check = { type = \"http\" }"));
+    assert!(told.contains("check.type: tcp -> http"), "{told}");
+    lb.wait_up(&[1]);
+    reload(&web("check = { type = \"tcp\", port = 7 }").replace("10.0.0.250", "10.0.0.251"));
+    wait_down(&lb, 1, ": refused");
+    reload(&web(""));
+    lb.wait_up(&[1]);
+    assert_eq!(backend(&lb, 2)["downs"], 0);
     lb.assert_ledger();
 }

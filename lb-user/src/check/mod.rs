@@ -24,7 +24,7 @@ mod stream;
 mod tests;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_core::host::config::CheckKind;
@@ -39,6 +39,8 @@ const FIRST_PORT: u16 = 49_152;
 const PORTS: usize = 16_384;
 /// How long a stream that has passed may take to close, so that the service sees an orderly end.
 const CLOSING_NS: u64 = 2_000_000_000;
+/// How soon a stream is looked at again at the earliest.
+const SOONEST_NS: u64 = 1_000_000;
 
 /// What one run asks, and where.
 #[derive(Clone, Debug)]
@@ -85,6 +87,8 @@ pub struct Checker {
     /// The source port of each run that has no result yet.
     ports: BTreeMap<u32, u16>,
     last_port: u16,
+    /// When which run, by its source port, has something to do by itself.
+    agenda: BTreeSet<(u64, u16)>,
 }
 
 struct Run {
@@ -93,6 +97,8 @@ struct Run {
     talk: Ways,
     /// It has its result, and only closes.
     closing_until: Option<u64>,
+    /// Its place in the agenda.
+    agenda: Option<u64>,
 }
 
 /// The ways to ask.
@@ -123,14 +129,15 @@ impl Checker {
             }
         };
         let frames = frames(&order.way, packets);
-        self.runs.insert(port, Run { number, order, talk, closing_until: None });
+        self.runs.insert(port, Run { number, order, talk, closing_until: None, agenda: None });
         self.ports.insert(number, port);
+        self.note(port, now);
         Some(frames)
     }
 
     /// Gives a run up; the frames that tell its other end.
     pub fn stop(&mut self, number: u32, now: u64) -> Vec<Outgoing> {
-        let Some(mut run) = self.ports.remove(&number).and_then(|port| self.runs.remove(&port)) else {
+        let Some(mut run) = self.ports.remove(&number).and_then(|port| self.forget(port)) else {
             return Vec::new();
         };
         match &mut run.talk {
@@ -163,28 +170,53 @@ impl Checker {
     /// Repeats what was lost, and forgets streams that do not close: the frames to send.
     pub fn poll(&mut self, now: u64) -> Vec<Outgoing> {
         let mut out = Vec::new();
-        for run in self.runs.values_mut() {
-            if let Ways::Stream(stream) = &mut run.talk
-                && stream.next_poll(now).is_some_and(|at| at <= now)
-            {
+        while let Some((_, port)) = self.agenda.first().copied().filter(|(at, _)| *at <= now) {
+            let Some(run) = self.runs.get_mut(&port) else {
+                self.agenda.pop_first();
+                continue;
+            };
+            if run.closing_until.is_some_and(|until| until <= now) {
+                self.forget(port);
+                continue;
+            }
+            if let Ways::Stream(stream) = &mut run.talk {
                 stream.poll(now);
                 out.extend(frames(&run.order.way, stream.outgoing()));
             }
+            self.note(port, now);
         }
-        self.runs.retain(|_, run| run.closing_until.is_none_or(|until| until > now));
         out
     }
 
     /// When [`Self::poll`] has something to do.
-    pub fn next_poll(&mut self, now: u64) -> Option<u64> {
-        let next = |run: &mut Run| {
-            let stream = match &mut run.talk {
-                Ways::Stream(stream) => stream.next_poll(now),
-                Ways::Echo | Ways::Datagram => None,
-            };
-            stream.into_iter().chain(run.closing_until).min()
+    pub fn next_poll(&self) -> Option<u64> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Puts a run's next time into the agenda; always ahead of `now`.
+    fn note(&mut self, port: u16, now: u64) {
+        let Some(run) = self.runs.get_mut(&port) else { return };
+        if let Some(at) = run.agenda.take() {
+            self.agenda.remove(&(at, port));
+        }
+        let stream = match &mut run.talk {
+            Ways::Stream(stream) => stream.next_poll(now),
+            Ways::Echo | Ways::Datagram => None,
         };
-        self.runs.values_mut().filter_map(next).min()
+        if let Some(at) = stream.into_iter().chain(run.closing_until).min() {
+            let at = at.max(now.saturating_add(SOONEST_NS));
+            run.agenda = Some(at);
+            self.agenda.insert((at, port));
+        }
+    }
+
+    /// Takes a run out, and its place in the agenda.
+    fn forget(&mut self, port: u16) -> Option<Run> {
+        let run = self.runs.remove(&port)?;
+        if let Some(at) = run.agenda {
+            self.agenda.remove(&(at, port));
+        }
+        Some(run)
     }
 
     /// Whether nothing is under way.
@@ -204,7 +236,9 @@ impl Checker {
             Ways::Stream(stream) => stream.is_closed(),
         };
         if run.closing_until.is_some() && closed {
-            self.runs.remove(&port);
+            self.forget(port);
+        } else {
+            self.note(port, now);
         }
     }
 

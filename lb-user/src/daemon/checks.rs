@@ -46,9 +46,8 @@ impl Checks {
     }
 
     /// When [`Daemon::wake_checks`] has something to do.
-    pub fn next_wake(&mut self) -> Option<u64> {
-        let poll = if self.checker.is_idle() { None } else { self.checker.next_poll(sys::clock_monotonic()) };
-        self.wake_at.into_iter().chain(poll).min()
+    pub fn next_wake(&self) -> Option<u64> {
+        self.wake_at.into_iter().chain(self.checker.next_poll()).min()
     }
 }
 

@@ -37,12 +37,17 @@ impl Server {
     /// HTTP: `/` names the host and the client's address, `/paced/N` is [`body`] of N bytes
     /// at about 5 MB/s.
     pub fn http(net: &Net, number: u32, port: u16) -> Self {
-        Self::tcp(net, number, port, move |stream| http(&stream, number))
+        Self::http_at(net, number, &format!("0.0.0.0:{port}"))
+    }
+
+    /// The same at an address of the host's.
+    pub fn http_at(net: &Net, number: u32, at: &str) -> Self {
+        Self::tcp(net, number, at, move |stream| http(&stream, number))
     }
 
     /// TCP: every line comes back with the host's number in front.
     pub fn lines(net: &Net, number: u32, port: u16) -> Self {
-        Self::tcp(net, number, port, move |stream| {
+        Self::tcp(net, number, &format!("0.0.0.0:{port}"), move |stream| {
             let Ok(mut writer) = stream.try_clone() else { return };
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
                 if writer.write_all(format!("{number} {line}\n").as_bytes()).is_err() {
@@ -52,9 +57,10 @@ impl Server {
         })
     }
 
-    fn tcp(net: &Net, number: u32, port: u16, serve: impl Fn(TcpStream) + Send + Clone + 'static) -> Self {
+    fn tcp(net: &Net, number: u32, at: &str, serve: impl Fn(TcpStream) + Send + Clone + 'static) -> Self {
+        let at = at.to_owned();
         Self::start(net, number, move |stop| {
-            let listener = TcpListener::bind(("0.0.0.0", port)).expect("a free port");
+            let listener = TcpListener::bind(&at).unwrap_or_else(|error| panic!("{at}: {error}"));
             listener.set_nonblocking(true).expect("nonblocking");
             move || {
                 while !stop.load(Ordering::Relaxed) {
