@@ -6,22 +6,24 @@ use std::net::IpAddr;
 
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{HealthConfig, HealthPreset};
-use lb_core::host::health::{Command, Destination, Event, Neighbour, Prober, Reason, Settings, State};
+use lb_core::host::health::{
+    Command, Destination, Event, Neighbour, Prober, Reason, Settings, State, Station,
+};
 use proptest::prelude::*;
 
 const MS: u64 = 1_000_000;
 /// An arbitrary start of the clock.
 const START: u64 = 7_000_000_000_000;
 
-fn address(n: u8) -> IpAddr {
-    IpAddr::from([10, 0, 0, n])
+fn address(n: u8) -> Station {
+    IpAddr::from([10, 0, 0, n]).into()
 }
 
 /// The `n` of [`address`].
-fn number(address: IpAddr) -> u8 {
-    match address {
+fn number(station: Station) -> u8 {
+    match station.address {
         IpAddr::V4(address) => address.octets()[3],
-        IpAddr::V6(_) => panic!("{address}"),
+        IpAddr::V6(_) => panic!("{station}"),
     }
 }
 
@@ -37,7 +39,7 @@ fn settings(preset: HealthPreset) -> Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
     at: u64,
-    backend: IpAddr,
+    backend: Station,
     from: State,
     to: State,
     text: String,
@@ -49,15 +51,15 @@ struct Sim {
     now: u64,
     wake: u64,
     /// Replies on their way: time of receipt -> from whom.
-    arriving: Vec<(u64, IpAddr, Neighbour)>,
+    arriving: Vec<(u64, Station, Neighbour)>,
     changes: Vec<Change>,
-    probes: Vec<(u64, IpAddr, Destination)>,
+    probes: Vec<(u64, Station, Destination)>,
 }
 
 impl Sim {
     fn new(settings: Settings, backends: u8) -> Self {
         let mut prober = Prober::new(settings);
-        let all: Vec<IpAddr> = (1..=backends).map(address).collect();
+        let all: Vec<Station> = (1..=backends).map(address).collect();
         let commands = prober.configure(settings, &all, START);
         let mut sim =
             Self { prober, now: START, wake: START, arriving: vec![], changes: vec![], probes: vec![] };
@@ -71,7 +73,7 @@ impl Sim {
     }
 
     /// `answer(backend, sent)` is the delay until its reply is received, or none.
-    fn obey(&mut self, commands: &[Command], answer: &mut dyn FnMut(IpAddr, u64) -> Option<u64>) {
+    fn obey(&mut self, commands: &[Command], answer: &mut dyn FnMut(Station, u64) -> Option<u64>) {
         for command in commands {
             match *command {
                 Command::SendProbe { backend, to } => {
@@ -99,7 +101,7 @@ impl Sim {
         &mut self,
         end: u64,
         late: &mut dyn FnMut() -> u64,
-        answer: &mut dyn FnMut(IpAddr, u64) -> Option<u64>,
+        answer: &mut dyn FnMut(Station, u64) -> Option<u64>,
     ) {
         while self.wake < end {
             self.now = self.now.max(self.wake + late());
@@ -107,7 +109,9 @@ impl Sim {
             let (read, rest): (Vec<_>, Vec<_>) = self.arriving.drain(..).partition(|(at, ..)| *at <= now);
             self.arriving = rest;
             for (received_at, backend, neighbour) in read {
-                let commands = self.prober.handle(Event::Reply { backend, received_at, neighbour }, now);
+                let commands = self
+                    .prober
+                    .handle(Event::Reply { backend: backend.address, received_at, neighbour }, now);
                 self.obey(&commands, answer);
             }
             let commands = self.prober.handle(Event::Wake { drained_up_to: now }, now);
@@ -174,8 +178,11 @@ fn an_answer_after_the_timeout_does_not_count() {
     let mut sim = Sim::new(settings(HealthPreset::Default), 1);
     // 205 ms: beyond the timeout of 200, and beyond the slack around the next probe only by chance of jitter.
     sim.run(START + 150 * MS, &mut || 0, &mut |_, _| None);
-    let late =
-        Event::Reply { backend: address(1), received_at: START + 201 * MS + MS / 2, neighbour: neighbour(1) };
+    let late = Event::Reply {
+        backend: address(1).address,
+        received_at: START + 201 * MS + MS / 2,
+        neighbour: neighbour(1),
+    };
     sim.now = START + 202 * MS;
     sim.event(late);
     assert_eq!(sim.prober.status().next().unwrap().1.counters.unsolicited, 1);
@@ -273,7 +280,7 @@ fn a_lost_link_is_down_at_once_and_old_replies_do_not_undo_it() {
     );
     assert_eq!(sim.prober.state(address(1)), Some(State::Up));
     for _ in 0..5 {
-        sim.event(Event::Reply { backend: address(2), received_at: before, neighbour: neighbour(2) });
+        sim.event(Event::Reply { backend: address(2).address, received_at: before, neighbour: neighbour(2) });
     }
     assert_eq!(sim.prober.state(address(2)), Some(State::Down));
     sim.now += 1000 * MS;
@@ -288,9 +295,10 @@ fn a_changed_mac_is_up_again() {
     let mut sim = Sim::up(settings(HealthPreset::Default), 1);
     sim.until_probe();
     let moved = Neighbour { mac: MacAddr([0, 0, 0, 0, 0, 9]), interface: 1 };
-    let commands = sim
-        .prober
-        .handle(Event::Reply { backend: address(1), received_at: sim.now, neighbour: moved }, sim.now + MS);
+    let commands = sim.prober.handle(
+        Event::Reply { backend: address(1).address, received_at: sim.now, neighbour: moved },
+        sim.now + MS,
+    );
     let reason = Reason::Moved { from: neighbour(1), to: moved };
     let change = Command::StateChange {
         backend: address(1),
@@ -303,7 +311,7 @@ fn a_changed_mac_is_up_again() {
     assert_eq!(reason.to_string(), "MAC changed from 00:00:00:00:00:01 to 00:00:00:00:00:09");
     // Without a probe under way nobody may move it.
     let commands = sim.prober.handle(
-        Event::Reply { backend: address(1), received_at: sim.now, neighbour: neighbour(1) },
+        Event::Reply { backend: address(1).address, received_at: sim.now, neighbour: neighbour(1) },
         sim.now + MS,
     );
     assert!(matches!(commands.as_slice(), [Command::NextWakeAt(_)]), "{commands:?}");
@@ -463,7 +471,7 @@ proptest! {
                 0 | 1 => Event::Wake { drained_up_to: at },
                 2 => Event::ProbeSent { backend, at },
                 3 => Event::SendFailed { backend },
-                4 => Event::Reply { backend, received_at: at, neighbour: neighbour(who) },
+                4 => Event::Reply { backend: backend.address, received_at: at, neighbour: neighbour(who) },
                 5 => Event::FrameSeen { backend, at },
                 6 => Event::LinkDown { interface },
                 7 => Event::LinkUp { interface },
@@ -485,4 +493,36 @@ proptest! {
             prop_assert!(done <= c.sent && c.sent - done <= 8, "{:?}", c);
         }
     }
+}
+
+#[test]
+fn hosts_of_one_address_are_told_by_their_mac() {
+    let shared = IpAddr::from([192, 168, 2, 2]);
+    let station = |n: u8| Station { address: shared, mac: Some(neighbour(n).mac) };
+    let (mut prober, settings) =
+        (Prober::new(settings(HealthPreset::Default)), settings(HealthPreset::Default));
+    drop(prober.configure(settings, &[station(2), station(3)], START));
+    let asked: Vec<Station> = prober
+        .handle(Event::Wake { drained_up_to: START + 200 * MS }, START + 200 * MS)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::SendProbe { backend, .. } => Some(backend),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [station(2), station(3)]);
+    let at = START + 200 * MS;
+    for backend in asked {
+        drop(prober.handle(Event::ProbeSent { backend, at }, at));
+    }
+    // Both are asked by each probe; each is answered for by its own MAC alone, and a third host by none.
+    for n in [2, 4] {
+        drop(prober.handle(
+            Event::Reply { backend: shared, received_at: at + MS, neighbour: neighbour(n) },
+            at + MS,
+        ));
+    }
+    let answered: Vec<u64> = prober.status().map(|(_, status)| status.counters.answered).collect();
+    assert_eq!(answered, [1, 0]);
+    assert_eq!(station(2).to_string(), "192.168.2.2 (00:00:00:00:00:02)");
 }

@@ -73,7 +73,7 @@ impl Sim {
 
     fn host(&mut self, number: usize, to: State) {
         let reason = if to == State::Up { Reason::Answered { probes: 2 } } else { Reason::LinkDown };
-        let address = self.key(number).address;
+        let address = self.key(number).station();
         let actions = self.members.host_changed(address, to, reason, self.now);
         self.obey(actions);
     }
@@ -437,8 +437,8 @@ fn another_check_keeps_the_state_until_it_has_an_opinion() {
 fn an_adopted_member_goes_down_only_by_failures() {
     let mut sim = Sim::new("check = { type = \"tcp\" }");
     let key = sim.key(1);
-    sim.members.assume_up(key.address, &[key], sim.now);
-    let actions = sim.members.host_changed(key.address, State::Up, Reason::Answered { probes: 1 }, sim.now);
+    sim.members.assume_up(key.station(), &[key], sim.now);
+    let actions = sim.members.host_changed(key.station(), State::Up, Reason::Answered { probes: 1 }, sim.now);
     sim.obey(actions);
     assert_eq!((sim.state(1), sim.changes.len()), (State::Up, 0));
     sim.pass(S);
@@ -457,6 +457,7 @@ proptest! {
             sim.now += wait * MS;
             let (now, at) = (sim.now, sim.now.saturating_sub(run.into()));
             let address: IpAddr = if run % 2 == 0 { "10.0.0.1" } else { "10.0.0.2" }.parse().unwrap();
+            let address = address.into();
             let actions = match what {
                 0 => sim.members.host_changed(address, State::Up, Reason::Answered { probes: 1 }, now),
                 1 => sim.members.host_changed(address, State::Down, Reason::LinkDown, now),

@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use super::addr::MacAddr;
 use super::config::{BackendConfig, Config, MAX_VIPS, VipConfig, VipKey};
+use super::health::Station;
+use super::seed;
 use crate::table;
 
 /// The highest id of a VIP, 256; the lowest is 1, 0 means none.
@@ -38,6 +40,19 @@ impl BackendKey {
     #[must_use]
     pub fn of(vip: &VipConfig, backend: &BackendConfig) -> Self {
         Self { vip: vip.key(), address: backend.address, port: vip.service_port(backend), mac: backend.mac }
+    }
+
+    /// The host that has to be there for it.
+    #[must_use]
+    pub const fn station(&self) -> Station {
+        Station { address: self.address, mac: self.mac }
+    }
+
+    /// Its place in hash space.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        let seed = seed::backend(self.address, self.port);
+        self.mac.map_or(seed, |mac| seed::apart(seed, mac))
     }
 }
 

@@ -18,7 +18,7 @@ use super::config::{
 use super::health::{FULL_SHARE, Members, Neighbour, Prober, State};
 use super::ids::{BackendKey, Id, Ids, NoIdLeft};
 use super::lists::Lists;
-use super::{maglev, ring, seed};
+use super::{maglev, ring};
 
 /// What is known about the backends' health. A backend that is not there counts as probing.
 pub type HealthView = BTreeMap<BackendKey, Seen>;
@@ -40,7 +40,7 @@ pub fn health_view(members: &Members, prober: &Prober) -> HealthView {
     members
         .iter()
         .map(|(key, status)| {
-            let neighbour = prober.neighbour(key.address);
+            let neighbour = prober.neighbour(key.station());
             (*key, Seen { state: status.state, neighbour, share: status.share })
         })
         .collect()
@@ -238,7 +238,7 @@ impl Plan {
             let Seen { state, neighbour, share } = seen.unwrap_or(unknown);
             let state = administered(backend.admin, state);
             let weight = backend.weight * if growing { share } else { 1 };
-            let member = Member { id: backend_id.id, weight, seed: seed_of(&backend_key) };
+            let member = Member { id: backend_id.id, weight, seed: backend_key.seed() };
             if member.weight > 0 {
                 match state {
                     State::Up => up.push(member),
@@ -385,12 +385,6 @@ fn administered(admin: Admin, health: State) -> State {
         (Admin::Draining | Admin::Leaving, State::Up) => State::Draining,
         (_, health) => health,
     }
-}
-
-/// The place of a backend in hash space.
-fn seed_of(key: &BackendKey) -> u64 {
-    let seed = seed::backend(key.address, key.port);
-    key.mac.map_or(seed, |mac| seed::apart(seed, mac))
 }
 
 fn service_of(backend: &BackendPlan) -> Service {

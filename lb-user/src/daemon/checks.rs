@@ -149,7 +149,7 @@ impl Daemon {
         let vip: &VipConfig = self.config.vips.iter().find(|vip| vip.key() == key.vip)?;
         let check = vip.check.as_ref()?;
         let backend = vip.backends.iter().find(|backend| BackendKey::of(vip, backend) == *key)?;
-        let neighbour = self.prober.neighbour(key.address)?;
+        let neighbour = self.prober.neighbour(key.station())?;
         let target = vip.check_target(backend);
         Some(Order {
             kind: check.kind.clone(),

@@ -312,7 +312,7 @@ impl Daemon {
         self.config = self.admin.in_force();
         let now = sys::clock_monotonic();
         // The first commands only say when to wake; the daemon's work begins with a wake.
-        drop(self.prober.configure(health, &self.config.backend_addresses(), now));
+        drop(self.prober.configure(health, &self.config.stations(), now));
         let records = self.placed.records();
         self.configure_checks()?;
         for (address, neighbour) in &found.up {

@@ -55,8 +55,7 @@ impl Daemon {
     /// Brings prober and tables to the configuration in force.
     fn in_force(&mut self) -> Result<Option<u64>> {
         let health = lb_core::host::health::Settings::new(&self.config.health, sys::clock_realtime());
-        let commands =
-            self.prober.configure(health, &self.config.backend_addresses(), sys::clock_monotonic());
+        let commands = self.prober.configure(health, &self.config.stations(), sys::clock_monotonic());
         self.configure_checks()?;
         self.replan()?;
         self.admin.changed_ns = sys::clock_monotonic();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_core::host::addr::MacAddr;
-use lb_core::host::health::{Destination, Event, Neighbour};
+use lb_core::host::health::{Destination, Event, Neighbour, Station};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -158,13 +158,13 @@ impl Probes {
     }
 
     /// Sends a probe, and says how that went: whether it left, and the link that is down if that is why not.
-    pub fn send(&self, backend: IpAddr, to: Destination, from: Mac) -> Vec<Event> {
+    pub fn send(&self, backend: Station, to: Destination, from: Mac) -> Vec<Event> {
         let at = sys::clock_monotonic();
         let mut events = Vec::new();
         let sent = match to {
             Destination::Unicast(neighbour) => {
                 let socket = self.sockets.iter().find(|(slot, _)| u32::from(*slot) == neighbour.interface);
-                let frame = question(from, backend, Some(Mac(neighbour.mac.0)));
+                let frame = question(from, backend.address, Some(Mac(neighbour.mac.0)));
                 match socket.map(|(_, socket)| socket.send(&frame)) {
                     Some(Ok(())) => true,
                     // Link events tell it for the root namespace; a one-armed host's own interface tells it here.
@@ -181,7 +181,7 @@ impl Probes {
             }
             // Everybody is asked, not only until the first one was.
             Destination::Broadcast => {
-                let frame = question(from, backend, None);
+                let frame = question(from, backend.address, None);
                 let left = |(_, socket): &&(u16, Arc<PacketSocket>)| {
                     let result = socket.send(&frame);
                     result

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use lb_core::host::addr::MacAddr;
 use lb_core::host::config::{Admin, BackendConfig, Config, ConnectionsConfig, Ports, Protocol, VipKey};
-use lb_core::host::health::Neighbour;
+use lb_core::host::health::{Neighbour, Station};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::Plan;
 use lb_core::table::{
@@ -24,7 +24,7 @@ pub struct Found {
     /// Its ids.
     pub ids: Ids,
     /// Backends that answered it, with the MAC and the port slot it knew.
-    pub up: BTreeMap<IpAddr, Neighbour>,
+    pub up: BTreeMap<Station, Neighbour>,
     /// The backends of each VIP that were in rotation.
     pub in_rotation: Vec<BackendKey>,
     /// Its backends, each with the key of its VIP.
@@ -83,7 +83,7 @@ pub fn find(dataplane: &DataPlane, config: &Config) -> Result<Found> {
             },
         ));
         if matches!(record.state, backend_state::UP | backend_state::DRAINING) {
-            found.up.insert(address, Neighbour { mac, interface: u32::from(record.slot) });
+            found.up.insert(key.station(), Neighbour { mac, interface: u32::from(record.slot) });
             found.in_rotation.push(key);
         }
     }

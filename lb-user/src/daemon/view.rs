@@ -1,11 +1,9 @@
 //! What the daemon knows, as the API tells it.
 
-use std::net::IpAddr;
-
 use anyhow::Result;
 use lb_core::conn::state;
 use lb_core::host::config::Admin;
-use lb_core::host::health::{FULL_SHARE, State};
+use lb_core::host::health::{FULL_SHARE, State, Station};
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
 use lb_core::table::{Ticks, TrafficCounter, ticks_from_ns, ticks_since};
@@ -211,10 +209,10 @@ fn traffic(counter: &TrafficCounter) -> Traffic {
 }
 
 /// When the data plane last saw a frame of a backend that shows it alive, in ns of the monotonic clock.
-pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: IpAddr) -> Result<Option<u64>> {
+pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: Station) -> Result<Option<u64>> {
     let mut latest: Option<u64> = None;
     let now = sys::clock_monotonic();
-    for (id, _) in plan.backends.iter().filter(|(_, b)| b.key.address == backend) {
+    for (id, _) in plan.backends.iter().filter(|(_, b)| b.key.station() == backend) {
         let seen = dataplane.backend_traffic(*id)?.last_alive;
         if seen != 0 {
             let age = ticks_since(ticks_from_ns(now), seen as Ticks);

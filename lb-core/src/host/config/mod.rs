@@ -29,6 +29,7 @@ pub use self::error::{ConfigError, Origin};
 pub use self::options::{OverCap, Ports, SnatConfig, TunnelConfig};
 pub use self::service_check::{CheckConfig, CheckKind, MAX_ANSWER_BYTES};
 use super::addr::{MacAddr, Prefix};
+use super::health::Station;
 use crate::table;
 
 /// The most VIPs of a configuration, 256.
@@ -105,6 +106,17 @@ impl Config {
     pub fn single_backend_addresses(&self) -> Vec<IpAddr> {
         let backends = self.vips.iter().flat_map(|vip| &vip.backends).filter(|b| !b.is_told_apart());
         let mut all: Vec<IpAddr> = backends.map(|backend| backend.address).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// What the prober has to watch, ascending, each once.
+    #[must_use]
+    pub fn stations(&self) -> Vec<Station> {
+        let backends = self.vips.iter().flat_map(|vip| &vip.backends);
+        let mut all: Vec<Station> =
+            backends.map(|backend| Station { address: backend.address, mac: backend.mac }).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -20,17 +20,15 @@
 //! each tenth of `slow_start`. The steps of all members of a VIP fall together, so a VIP's selection table is built at
 //! most ten times in one `slow_start`, whatever happens.
 
-use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::damping::{Falls, Rule};
 use super::service::{Opinion, Service, Step, Timing};
-use super::{Cause, Failure, NS_PER_MS, RETRY_NS, Reason, ServiceCause, State, Waiting};
+use super::{Cause, Failure, NS_PER_MS, RETRY_NS, Reason, ServiceCause, State, Station, Waiting};
 use crate::host::config::{Admin, CheckConfig, Config, DampingConfig};
 use crate::host::ids::BackendKey;
-use crate::host::seed;
 
 /// A whole share: a member's full weight, in tenths.
 pub const FULL_SHARE: u16 = 10;
@@ -140,7 +138,7 @@ pub struct Members {
     rule: Rule,
     seed: u64,
     members: BTreeMap<BackendKey, Member>,
-    by_address: BTreeMap<IpAddr, Vec<BackendKey>>,
+    by_station: BTreeMap<Station, Vec<BackendKey>>,
     runs: BTreeMap<u32, BackendKey>,
     last_run: u32,
     agenda: BTreeSet<(u64, BackendKey)>,
@@ -155,7 +153,7 @@ impl Members {
             rule: Rule::new(&DampingConfig::default()),
             seed,
             members: BTreeMap::new(),
-            by_address: BTreeMap::new(),
+            by_station: BTreeMap::new(),
             runs: BTreeMap::new(),
             last_run: 0,
             agenda: BTreeSet::new(),
@@ -169,29 +167,29 @@ impl Members {
     pub fn configure(
         &mut self,
         config: &Config,
-        host: impl Fn(IpAddr) -> Option<State>,
+        host: impl Fn(Station) -> Option<State>,
         now: u64,
     ) -> Vec<Action> {
         self.rule = Rule::new(&config.health.damping);
         let mut actions = Vec::new();
         let mut old = core::mem::take(&mut self.members);
-        self.by_address.clear();
+        self.by_station.clear();
         self.agenda.clear();
         for vip in &config.vips {
             let slow_start_ns = u64::from(vip.slow_start_s) * 1_000 * NS_PER_MS;
             for backend in &vip.backends {
                 let key = BackendKey::of(vip, backend);
-                let state = host(backend.address).unwrap_or(State::Probing);
+                let state = host(key.station()).unwrap_or(State::Probing);
                 let is_first = !self.is_configured;
                 let mut member =
                     old.remove(&key).unwrap_or_else(|| Member::new(State::Probing, is_first, now));
                 member.slow_start_ns = slow_start_ns;
                 member.agenda = None;
-                let seed = self.seed ^ seed::backend(backend.address, key.port);
+                let seed = self.seed ^ key.seed();
                 actions.extend(member.set_check(vip.check.as_ref(), seed, now).map(Action::from));
                 member.host = state;
                 member.set_disabled(backend.admin == Admin::Disabled, now);
-                self.by_address.entry(backend.address).or_default().push(key);
+                self.by_station.entry(key.station()).or_default().push(key);
                 self.members.insert(key, member);
             }
         }
@@ -206,8 +204,8 @@ impl Members {
 
     /// Begins with a host as up, where an earlier daemon had found it so. Its members that were in rotation stay there,
     /// and go down only by what is observed; the services of the others have to be asked first.
-    pub fn assume_up(&mut self, address: IpAddr, in_rotation: &[BackendKey], now: u64) {
-        for key in self.by_address.get(&address).cloned().unwrap_or_default() {
+    pub fn assume_up(&mut self, station: Station, in_rotation: &[BackendKey], now: u64) {
+        for key in self.by_station.get(&station).cloned().unwrap_or_default() {
             let Some(member) = self.members.get_mut(&key) else { continue };
             member.host = State::Up;
             if member.service.is_none() || in_rotation.contains(&key) {
@@ -225,9 +223,9 @@ impl Members {
 
     /// The prober changed its mind about a host.
     #[must_use]
-    pub fn host_changed(&mut self, address: IpAddr, to: State, reason: Reason, now: u64) -> Vec<Action> {
+    pub fn host_changed(&mut self, station: Station, to: State, reason: Reason, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        for key in self.by_address.get(&address).cloned().unwrap_or_default() {
+        for key in self.by_station.get(&station).cloned().unwrap_or_default() {
             let Some(member) = self.members.get_mut(&key) else { continue };
             let was_there = is_there(member.host);
             member.host = to;

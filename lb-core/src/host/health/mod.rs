@@ -58,7 +58,9 @@ use std::collections::BTreeMap;
 pub use self::cause::{Cause, Failure, ServiceCause, Waiting};
 pub use self::members::{Action, FULL_SHARE, MemberStatus, Members};
 use self::target::Target;
-pub use self::types::{Command, Counters, Destination, Discovery, Event, Neighbour, Reason, State, Status};
+pub use self::types::{
+    Command, Counters, Destination, Discovery, Event, Neighbour, Reason, State, Station, Status,
+};
 use super::config::{HealthConfig, HealthPreset};
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -140,10 +142,10 @@ const fn tolerance_ns(interval_ns: u64) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Prober {
     settings: Settings,
-    targets: BTreeMap<IpAddr, Target>,
+    targets: BTreeMap<Station, Target>,
     /// Preset pox: when the next tick is, and who was probed last.
     tick: u64,
-    cursor: Option<IpAddr>,
+    cursor: Option<Station>,
 }
 
 impl Prober {
@@ -156,16 +158,20 @@ impl Prober {
     /// Takes new settings and the whole set of backends to watch. Those that were watched keep their state, new ones
     /// begin as [`State::Probing`] with their first probes spread over one interval, the others are forgotten.
     #[must_use]
-    pub fn configure(&mut self, settings: Settings, backends: &[IpAddr], now: u64) -> Vec<Command> {
+    pub fn configure(&mut self, settings: Settings, backends: &[Station], now: u64) -> Vec<Command> {
         self.settings = settings;
-        self.targets.retain(|address, _| backends.contains(address));
-        let new: Vec<IpAddr> =
-            backends.iter().copied().filter(|address| !self.targets.contains_key(address)).collect();
+        self.targets.retain(|station, _| backends.contains(station));
+        let new: Vec<Station> =
+            backends.iter().copied().filter(|station| !self.targets.contains_key(station)).collect();
         let gap = settings.interval_ns / new.len().max(1) as u64;
-        for (place, address) in (0_u64..).zip(new) {
+        for (place, station) in (0_u64..).zip(new) {
             self.targets.insert(
-                address,
-                Target::new(Discovery::of(address), now, now.saturating_add(gap.saturating_mul(place))),
+                station,
+                Target::new(
+                    Discovery::of(station.address),
+                    now,
+                    now.saturating_add(gap.saturating_mul(place)),
+                ),
             );
         }
         self.tick = self.tick.clamp(now, now.saturating_add(self.tick_ns()));
@@ -174,7 +180,7 @@ impl Prober {
 
     /// Begins with a backend as up, where it was found by an earlier daemon whose tables are adopted: it stays in
     /// rotation, and goes down only by missed probes.
-    pub fn assume_up(&mut self, backend: IpAddr, neighbour: Neighbour, now: u64) {
+    pub fn assume_up(&mut self, backend: Station, neighbour: Neighbour, now: u64) {
         if let Some(target) = self.targets.get_mut(&backend) {
             target.assume_up(neighbour, now);
         }
@@ -182,7 +188,7 @@ impl Prober {
 
     /// Backends that [`Event::Wake`] is about to judge: the driver first asks the data plane for their last frame.
     #[must_use]
-    pub fn due(&self, now: u64) -> Vec<IpAddr> {
+    pub fn due(&self, now: u64) -> Vec<Station> {
         self.targets
             .iter()
             .filter(|(_, t)| t.is_due(&self.settings, now))
@@ -191,19 +197,19 @@ impl Prober {
     }
 
     /// Every backend with what is known about it.
-    pub fn status(&self) -> impl Iterator<Item = (IpAddr, Status)> + '_ {
+    pub fn status(&self) -> impl Iterator<Item = (Station, Status)> + '_ {
         self.targets.iter().map(|(address, target)| (*address, target.status()))
     }
 
     /// The state of one backend, if it is watched.
     #[must_use]
-    pub fn state(&self, backend: IpAddr) -> Option<State> {
+    pub fn state(&self, backend: Station) -> Option<State> {
         self.targets.get(&backend).map(Target::state)
     }
 
     /// Where a backend was last found.
     #[must_use]
-    pub fn neighbour(&self, backend: IpAddr) -> Option<Neighbour> {
+    pub fn neighbour(&self, backend: Station) -> Option<Neighbour> {
         self.targets.get(&backend).and_then(Target::neighbour)
     }
 
@@ -218,6 +224,7 @@ impl Prober {
             Event::SendFailed { backend } => self.with(backend, Target::send_failed),
             Event::FrameSeen { backend, at } => self.with(backend, |t| t.frame_seen(at)),
             Event::Reply { backend, received_at, neighbour } => {
+                let backend = self.station(backend, neighbour);
                 self.change(backend, now, &mut commands, |t| t.reply(&settings, received_at, neighbour));
             }
             Event::LinkDown { interface } => self.link_down(interface, now, &mut commands),
@@ -267,7 +274,7 @@ impl Prober {
         } else {
             now.saturating_add(tick)
         };
-        let probed = |(address, target): (&IpAddr, &Target)| target.is_probed().then_some(*address);
+        let probed = |(address, target): (&Station, &Target)| target.is_probed().then_some(*address);
         let after = self.cursor.and_then(|cursor| {
             let beyond = (core::ops::Bound::Excluded(cursor), core::ops::Bound::Unbounded);
             self.targets.range(beyond).find_map(probed)
@@ -288,7 +295,13 @@ impl Prober {
         }
     }
 
-    fn with(&mut self, backend: IpAddr, act: impl FnOnce(&mut Target)) {
+    /// Who answers from there: the one that is told by this MAC, else the one that has the address alone.
+    fn station(&self, address: IpAddr, from: Neighbour) -> Station {
+        let told = Station { address, mac: Some(from.mac) };
+        if self.targets.contains_key(&told) { told } else { Station::from(address) }
+    }
+
+    fn with(&mut self, backend: Station, act: impl FnOnce(&mut Target)) {
         if let Some(target) = self.targets.get_mut(&backend) {
             act(target);
         }
@@ -296,7 +309,7 @@ impl Prober {
 
     fn change(
         &mut self,
-        backend: IpAddr,
+        backend: Station,
         now: u64,
         commands: &mut Vec<Command>,
         act: impl FnOnce(&mut Target) -> Option<Reason>,
@@ -327,7 +340,7 @@ impl Prober {
 
 /// Reports a change of state, and a move of a backend that stays up.
 fn announce(
-    backend: IpAddr,
+    backend: Station,
     target: &mut Target,
     from: State,
     reason: Option<Reason>,

@@ -3,8 +3,10 @@
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use super::{Counters, Destination, Discovery, NS_PER_MS, Neighbour, Reason, Settings, State, Status};
-use crate::host::seed::{address_v6, mix};
+use super::{
+    Counters, Destination, Discovery, NS_PER_MS, Neighbour, Reason, Settings, State, Station, Status,
+};
+use crate::host::seed::{address_v6, apart, mix};
 
 /// Clocks of the kernel's stamps and of the driver may disagree by a little.
 const CLOCK_SLACK_NS: u64 = NS_PER_MS;
@@ -148,11 +150,12 @@ impl Target {
     }
 
     /// The next jitter of this backend: the same for the same seed, backend and number of probes.
-    pub(super) fn jitter(&self, settings: &Settings, backend: IpAddr) -> u64 {
-        let own = match backend {
+    pub(super) fn jitter(&self, settings: &Settings, backend: Station) -> u64 {
+        let own = match backend.address {
             IpAddr::V4(address) => u64::from(u32::from(address)),
             IpAddr::V6(address) => address_v6(address),
         };
+        let own = backend.mac.map_or(own, |mac| apart(own, mac));
         let random = mix(settings.seed ^ own ^ mix(self.counters.sent));
         random % settings.longest_jitter_ns().saturating_add(1)
     }

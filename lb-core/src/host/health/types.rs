@@ -35,6 +35,29 @@ impl fmt::Display for State {
     }
 }
 
+/// Whom the prober watches: a host by its address or, where several hosts have the same address, by its MAC too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Station {
+    /// The address that is probed.
+    pub address: IpAddr,
+    /// Only answers from this MAC are its own; `None` takes them from any.
+    pub mac: Option<MacAddr>,
+}
+
+impl From<IpAddr> for Station {
+    fn from(address: IpAddr) -> Self {
+        Self { address, mac: None }
+    }
+}
+
+impl fmt::Display for Station {
+    /// `10.0.0.1`, or `192.168.2.2 (00:00:00:00:00:02)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        self.mac.map_or(Ok(()), |mac| write!(f, " ({mac})"))
+    }
+}
+
 /// Where a backend was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Neighbour {
@@ -142,14 +165,14 @@ pub enum Event {
     /// A probe was sent.
     ProbeSent {
         /// To whom.
-        backend: IpAddr,
+        backend: Station,
         /// The clock when it left.
         at: u64,
     },
     /// A probe could not be sent.
     SendFailed {
         /// To whom.
-        backend: IpAddr,
+        backend: Station,
     },
     /// An ARP reply or neighbour advertisement of the backend.
     Reply {
@@ -163,7 +186,7 @@ pub enum Event {
     /// The data plane saw a frame from the backend that shows its service alive (not a mere reset).
     FrameSeen {
         /// From whom.
-        backend: IpAddr,
+        backend: Station,
         /// When the last one was seen.
         at: u64,
     },
@@ -180,17 +203,17 @@ pub enum Event {
     /// The administrator puts a backend into service.
     Enable {
         /// Which.
-        backend: IpAddr,
+        backend: Station,
     },
     /// The administrator lets a backend run dry.
     Drain {
         /// Which.
-        backend: IpAddr,
+        backend: Station,
     },
     /// The administrator takes a backend out.
     Disable {
         /// Which.
-        backend: IpAddr,
+        backend: Station,
     },
 }
 
@@ -209,14 +232,14 @@ pub enum Command {
     /// Ask for the backend now, by ARP or neighbour solicitation.
     SendProbe {
         /// For whom.
-        backend: IpAddr,
+        backend: Station,
         /// To where.
         to: Destination,
     },
     /// Put this into the tables and the log.
     StateChange {
         /// Whose.
-        backend: IpAddr,
+        backend: Station,
         /// Before.
         from: State,
         /// After; equal to `from` when a backend is "up again" elsewhere.
