@@ -11,7 +11,7 @@ macro_rules! error_kinds {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ErrorKind {
             $(#[doc = concat!("`", $name, "`")] $variant,)*
-            /// An error of an experimenter (1.3: 7.4.4.15).
+            /// An error of an experimenter (1.3: 7.4.4).
             Experimenter {
                 /// Which of theirs.
                 exp_type: u16,

@@ -1,4 +1,4 @@
-//! Features and configuration of a switch.
+//! Features (1.0: 5.3.1, 1.3: 7.3.1) and configuration (1.0: 5.3.2, 1.3: 7.3.2) of a switch.
 
 use crate::wire::{Put, Reader, refuse};
 use crate::{DatapathId, DecodeError, EncodeError, Port, Version};

@@ -1,4 +1,4 @@
-//! FLOW_MOD and FLOW_REMOVED.
+//! FLOW_MOD (1.0: 5.3.3, 1.3: 7.3.4.1) and FLOW_REMOVED (1.0: 5.4.2, 1.3: 7.4.2).
 
 use crate::wire::{Put, Reader, refuse};
 use crate::{

@@ -9,6 +9,9 @@ use crate::{DecodeError, EncodeError, Version};
 pub struct Hello {
     /// Elements that could be read, in order.
     pub elements: Vec<HelloElement>,
+    /// Whether the elements follow each other without the padding to 8 bytes that the specification wants; some
+    /// controllers leave it out.
+    pub unpadded: bool,
     /// What could not be read as elements; the specification says to ignore it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))]
     pub trailing: Vec<u8>,
@@ -34,7 +37,7 @@ impl Hello {
     /// A hello that offers these versions in its bitmap.
     pub fn offering(versions: &[Version]) -> Self {
         let bits = versions.iter().fold(0, |bits, version| bits | 1 << version.to_wire());
-        Self { elements: vec![HelloElement::VersionBitmap(vec![bits])], trailing: Vec::new() }
+        Self { elements: vec![HelloElement::VersionBitmap(vec![bits])], ..Self::default() }
     }
 
     /// The version bitmap, if the sender gave one.
@@ -77,12 +80,20 @@ const ELEMENT_HEADER_BYTES: usize = 4;
 
 /// Reads elements as long as they can be read; the rest is kept.
 pub(crate) fn decode(body: &mut Reader<'_>) -> Hello {
+    let unpadded = decode_all(body.clone(), false);
+    let padded = decode_all(body.clone(), true);
+    let is_unpadded = !padded.trailing.is_empty() && unpadded.trailing.is_empty();
+    body.rest();
+    if is_unpadded { unpadded } else { padded }
+}
+
+fn decode_all(mut body: Reader<'_>, is_padded: bool) -> Hello {
     let mut elements = Vec::new();
-    while let Ok((element, after)) = decode_element(body.clone()) {
+    while let Ok((element, after)) = decode_element(body.clone(), is_padded) {
         elements.push(element);
-        *body = after;
+        body = after;
     }
-    Hello { elements, trailing: body.rest().to_vec() }
+    Hello { elements, unpadded: !is_padded, trailing: body.rest().to_vec() }
 }
 
 /// Writes elements and what trails them.
@@ -104,20 +115,27 @@ pub(crate) fn encode(hello: &Hello, out: &mut Vec<u8>) -> Result<(), EncodeError
             }
         }
         out.patch_len(start + 2, start, "hello element")?;
-        out.zeros(pad8(out.len() - start));
+        out.zeros(if hello.unpadded { 0 } else { pad8(out.len() - start) });
     }
     out.extend_from_slice(&hello.trailing);
     Ok(())
 }
 
-fn decode_element(mut reader: Reader<'_>) -> Result<(HelloElement, Reader<'_>), DecodeError> {
+/// One element, and what follows it. Padding that is not zero is none.
+fn decode_element(
+    mut reader: Reader<'_>,
+    is_padded: bool,
+) -> Result<(HelloElement, Reader<'_>), DecodeError> {
     let kind = reader.u16("element.type")?;
     let length = usize::from(reader.u16("element.length")?);
     let Some(body_len) = length.checked_sub(ELEMENT_HEADER_BYTES) else {
         return Err(reader.bad_length("element.length", 2, length));
     };
     let mut body = reader.sub(body_len, "element")?;
-    reader.pad(pad8(length))?;
+    let padding = reader.take(if is_padded { pad8(length) } else { 0 }, "pad")?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(reader.bad_length("element.length", 2, length));
+    }
     if kind != VERSION_BITMAP {
         return Ok((HelloElement::Other { kind, body: body.rest().to_vec() }, reader));
     }

@@ -7,6 +7,27 @@
 //! # Contract
 //! No input makes decoding or framing panic, exhaust the stack, or allocate more than a small multiple of its own
 //! size. What decodes encodes back to the same bytes, but for padding, which is written as zeros.
+//!
+//! # Example
+//! ```
+//! use openflow::{Action, FlowMod, Instruction, Match, Message, PortNo, Version, Xid};
+//!
+//! let entry = FlowMod {
+//!     priority: 100,
+//!     match_: Match::new().eth_type(0x0800).ipv4_dst([10, 0, 1, 1].into()),
+//!     instructions: vec![Instruction::ApplyActions(vec![Action::output(PortNo(2))])],
+//!     ..FlowMod::default()
+//! };
+//! let message = Message::FlowMod(entry);
+//! let mut bytes = Vec::new();
+//! // The same value in both versions.
+//! for version in [Version::V1_0, Version::V1_3] {
+//!     bytes.clear();
+//!     message.encode(version, Xid(7), &mut bytes)?;
+//!     assert_eq!(Message::decode(&bytes)?, (version, Xid(7), message.clone()));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod action;

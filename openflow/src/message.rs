@@ -13,69 +13,69 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Message {
-    /// First message of both sides.
+    /// First message of both sides (1.0: 5.5.1, 1.3: 7.5.1).
     Hello(Hello),
-    /// A refusal or failure.
+    /// A refusal or failure (1.0: 5.4.4, 1.3: 7.4.4).
     Error(ErrorMsg),
-    /// Asks whether the peer is alive; the bytes come back.
+    /// Asks whether the peer is alive; the bytes come back (1.0: 5.5.2, 1.3: 7.5.2).
     EchoRequest(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
-    /// Answer with the request's bytes.
+    /// Answer with the request's bytes (1.0: 5.5.3, 1.3: 7.5.3).
     EchoReply(#[cfg_attr(feature = "serde", serde(serialize_with = "crate::shown::hex"))] Vec<u8>),
     /// A message of Nicira's extensions.
     Nicira(NiciraMsg),
     /// A message of ONF's extensions (1.3).
     Onf(OnfMsg),
-    /// A message of another experimenter (vendor in 1.0), kept as it came.
+    /// A message of another experimenter (vendor in 1.0), kept as it came (1.0: 5.5.4, 1.3: 7.5.4).
     Experimenter(Experimenter),
-    /// Asks for [`Message::FeaturesReply`].
+    /// Asks for [`Message::FeaturesReply`] (1.0: 5.3.1, 1.3: 7.3.1).
     FeaturesRequest,
-    /// Who the switch is.
+    /// Who the switch is (1.0: 5.3.1, 1.3: 7.3.1).
     FeaturesReply(FeaturesReply),
-    /// Asks for [`Message::GetConfigReply`].
+    /// Asks for [`Message::GetConfigReply`] (1.0: 5.3.2, 1.3: 7.3.2).
     GetConfigRequest,
-    /// The switch's configuration.
+    /// The switch's configuration (1.0: 5.3.2, 1.3: 7.3.2).
     GetConfigReply(SwitchConfig),
-    /// Configures the switch.
+    /// Configures the switch (1.0: 5.3.2, 1.3: 7.3.2).
     SetConfig(SwitchConfig),
-    /// A packet for the controller.
+    /// A packet for the controller (1.0: 5.4.1, 1.3: 7.4.1).
     PacketIn(PacketIn),
-    /// A flow entry went.
+    /// A flow entry went (1.0: 5.4.2, 1.3: 7.4.2).
     FlowRemoved(FlowRemoved),
-    /// A port came, went or changed.
+    /// A port came, went or changed (1.0: 5.4.3, 1.3: 7.4.3).
     PortStatus(PortStatus),
-    /// A packet for the switch to send.
+    /// A packet for the switch to send (1.0: 5.3.6, 1.3: 7.3.7).
     PacketOut(PacketOut),
-    /// Adds, changes or deletes flow entries.
+    /// Adds, changes or deletes flow entries (1.0: 5.3.3, 1.3: 7.3.4.1).
     FlowMod(FlowMod),
-    /// Changes a port.
+    /// Changes a port (1.0: 5.3.3, 1.3: 7.3.4.3).
     PortMod(PortMod),
-    /// Asks for statistics or descriptions.
+    /// Asks for statistics or descriptions (1.0: 5.3.5, 1.3: 7.3.5).
     MultipartRequest(MultipartRequest),
-    /// Statistics or descriptions.
+    /// Statistics or descriptions (1.0: 5.3.5, 1.3: 7.3.5).
     MultipartReply(MultipartReply),
-    /// Asks for an answer once all before is done.
+    /// Asks for an answer once all before is done (1.0: 5.3.7, 1.3: 7.3.8).
     BarrierRequest,
-    /// All before is done.
+    /// All before is done (1.0: 5.3.7, 1.3: 7.3.8).
     BarrierReply,
-    /// Asks for a role (1.3).
+    /// Asks for a role (1.3: 7.3.9).
     RoleRequest(RoleMsg),
-    /// The role in force (1.3).
+    /// The role in force (1.3: 7.3.9).
     RoleReply(RoleMsg),
-    /// Adds, changes or deletes a group (1.3).
+    /// Adds, changes or deletes a group (1.3: 7.3.4.2).
     GroupMod(GroupMod),
-    /// Configures a table (1.3).
+    /// Configures a table (1.3: 7.3.3).
     TableMod(TableMod),
-    /// Adds, changes or deletes a meter (1.3).
+    /// Adds, changes or deletes a meter (1.3: 7.3.4.4).
     MeterMod(MeterMod),
-    /// Asks for the queues of a port.
+    /// Asks for the queues of a port (1.0: 5.3.4, 1.3: 7.3.6).
     QueueGetConfigRequest(PortNo),
-    /// The queues of a port.
+    /// The queues of a port (1.0: 5.3.4, 1.3: 7.3.6).
     QueueGetConfigReply(QueueConfig),
-    /// Asks which asynchronous messages come (1.3).
+    /// Asks which asynchronous messages come (1.3: 7.3.10).
     GetAsyncRequest,
-    /// Which asynchronous messages come (1.3).
+    /// Which asynchronous messages come (1.3: 7.3.10).
     GetAsyncReply(AsyncConfig),
-    /// Chooses which asynchronous messages come (1.3).
+    /// Chooses which asynchronous messages come (1.3: 7.3.10).
     SetAsync(AsyncConfig),
 }
 

@@ -1,4 +1,5 @@
-//! Messages whose content is another message's bytes or an experimenter's: ERROR and EXPERIMENTER.
+//! Messages whose content is another message's bytes or an experimenter's: ERROR (1.0: 5.4.4, 1.3: 7.4.4) and
+//! EXPERIMENTER (1.0: 5.5.4, 1.3: 7.5.4).
 
 use crate::error_kind::{EXPERIMENTER, NX_VENDOR};
 use crate::wire::{Put, Reader};

@@ -1,4 +1,4 @@
-//! PACKET_IN and PACKET_OUT.
+//! PACKET_IN (1.0: 5.4.1, 1.3: 7.4.1) and PACKET_OUT (1.0: 5.3.6, 1.3: 7.3.7).
 
 use crate::wire::{Put, Reader, refuse};
 use crate::{

@@ -1,4 +1,4 @@
-//! Ports: description, status and modification.
+//! Ports (1.0: 5.2.1, 1.3: 7.2.1), PORT_STATUS (1.0: 5.4.3, 1.3: 7.4.3) and PORT_MOD (1.0: 5.3.3, 1.3: 7.3.4.3).
 
 use crate::wire::{Put, Reader, refuse};
 use crate::{DecodeError, EncodeError, FixedText, MacAddr, PortNo, Version};
@@ -196,23 +196,32 @@ impl PortMod {
     }
 }
 
-/// `OFPPF_*` bits as 1.3 numbers them. The four highest bits of 1.0, which it does not define, do not fit.
+/// Bits of 1.0 that mean something.
+const DEFINED_1_0: u32 = 0xfff;
+
+/// `OFPPF_*` bits as 1.3 numbers them. Bits that 1.0 does not define move along; the four highest have no place but that
+/// of the extra rates, which they take only when others without a meaning are there to tell.
 fn decode_rates(reader: &mut Reader<'_>, field: &'static str) -> Result<u32, DecodeError> {
     let bits = reader.u32(field)?;
-    Ok(match reader.version() {
-        Version::V1_0 => bits & SHARED_RATES | (bits & !SHARED_RATES) << EXTRA_RATES,
-        Version::V1_3 => bits,
-    })
+    if reader.version() == Version::V1_3 {
+        return Ok(bits);
+    }
+    let moved = bits & SHARED_RATES | (bits & !SHARED_RATES) << EXTRA_RATES;
+    let highest = bits >> (u32::BITS - EXTRA_RATES);
+    let has_others = bits << EXTRA_RATES >> EXTRA_RATES & !DEFINED_1_0 != 0;
+    Ok(if has_others { moved | highest << SHARED_RATES.count_ones() } else { moved })
 }
 
 fn put_rates(bits: u32, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let above = !(SHARED_RATES << EXTRA_RATES | SHARED_RATES);
-    match version {
-        Version::V1_0 => {
-            refuse(bits & !(SHARED_RATES | above) != 0, version, "port features of 40 Gbit/s and more")?;
-            out.put_u32(bits & SHARED_RATES | (bits & above) >> EXTRA_RATES);
-        }
-        Version::V1_3 => out.put_u32(bits),
+    if version == Version::V1_3 {
+        out.put_u32(bits);
+        return Ok(());
     }
+    let above = !(SHARED_RATES << EXTRA_RATES | SHARED_RATES);
+    let extra = bits & !(SHARED_RATES | above);
+    let has_others = bits >> EXTRA_RATES & !DEFINED_1_0 != 0;
+    refuse(extra != 0 && !has_others, version, "port features of 40 Gbit/s and more")?;
+    let highest = (extra >> SHARED_RATES.count_ones()) << (u32::BITS - EXTRA_RATES);
+    out.put_u32(bits & SHARED_RATES | (bits & above) >> EXTRA_RATES | highest);
     Ok(())
 }

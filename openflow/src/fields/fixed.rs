@@ -8,8 +8,8 @@
 //! ```
 //! Each wildcard bit leaves one field out; nw_src and nw_dst have 6-bit counts of low bits left out.
 //! With dl_type 0x0806 the network fields are ARP's, and with nw_proto 1 the transport fields are ICMP's.
-//! What stands in the place of a field that is left out means nothing; it is kept beside the match, so that the match
-//! is written as it came, and is no part of its value.
+//! What stands in the place of a field that is left out means nothing, and neither do the upper 4 bits of dl_vlan and the
+//! lower 2 of nw_tos; it is kept beside the match, so that the match is written as it came, and is no part of its value.
 
 use std::net::Ipv4Addr;
 
@@ -32,6 +32,10 @@ const NW_TOS: u32 = 1 << 21;
 const UNDEFINED: u32 = !0x003f_ffff;
 
 const VLAN_NONE: u16 = 0xffff;
+/// Bits of the upper byte of dl_vlan that mean nothing.
+const VLAN_SPARE: u8 = 0xf0;
+/// Bits of nw_tos that mean nothing.
+const TOS_SPARE: u8 = 3;
 const ETH_IPV4: u16 = 0x0800;
 const ETH_ARP: u16 = 0x0806;
 
@@ -116,7 +120,8 @@ fn left_out(wildcards: u32, raw: &[u8; 4 + FIELD_BYTES]) -> Option<Box<[u8; FIEL
         _ => false,
     };
     let is_spare = fields.iter().enumerate().any(|(at, byte)| *byte != 0 && !is_given(at));
-    is_spare.then(|| Box::new(*fields))
+    let has_odd_bits = fields[20] & TOS_SPARE != 0 || fields[14] & VLAN_SPARE != 0;
+    (is_spare || has_odd_bits).then(|| Box::new(*fields))
 }
 
 /// Writes a match.
@@ -301,11 +306,11 @@ impl Slots {
             None => out.zeros(FIELD_BYTES),
         }
         let fields = out.get_mut(start..).unwrap_or_default();
-        self.fill(fields)
+        self.fill(fields, spare.left_out.as_deref())
     }
 
     /// Writes the fields that are there into the bytes behind the wildcards.
-    fn fill(&self, fields: &mut [u8]) -> Result<(), EncodeError> {
+    fn fill(&self, fields: &mut [u8], before: Option<&[u8; FIELD_BYTES]>) -> Result<(), EncodeError> {
         let in_port = self.in_port.map(|port| {
             let number = port.to_v1_0();
             number.ok_or_else(|| EncodeError::not_in(Version::V1_0, format!("port number {port}")))
@@ -313,10 +318,15 @@ impl Slots {
         set(fields, 0, in_port.transpose()?.map(u16::to_be_bytes));
         set(fields, 2, self.dl_src.map(|address| address.0));
         set(fields, 8, self.dl_dst.map(|address| address.0));
-        set(fields, 14, self.dl_vlan.map(u16::to_be_bytes));
+        // A value that is still the one that came keeps its spare bits.
+        let vlan_before = before.map(|before| u16::from_be_bytes([before[14], before[15]]));
+        let vlan = vlan_before.filter(|vlan| *vlan != VLAN_NONE && self.dl_vlan == Some(vlan & 0xfff));
+        set(fields, 14, vlan.or(self.dl_vlan).map(u16::to_be_bytes));
         set(fields, 16, self.dl_vlan_pcp.map(u8::to_be_bytes));
         set(fields, 18, self.dl_type.map(u16::to_be_bytes));
-        set(fields, 20, self.nw_tos.map(u8::to_be_bytes));
+        let tos_before = before.map(|before| before[20]);
+        let tos = tos_before.filter(|tos| self.nw_tos == Some(tos & !TOS_SPARE));
+        set(fields, 20, tos.or(self.nw_tos).map(u8::to_be_bytes));
         set(fields, 21, self.nw_proto.map(u8::to_be_bytes));
         set(fields, 24, self.nw_src.map(|(address, _)| address.octets()));
         set(fields, 28, self.nw_dst.map(|(address, _)| address.octets()));

@@ -1,4 +1,4 @@
-//! Groups in multipart messages (1.3: 7.3.5.6 to 7.3.5.8).
+//! Groups in multipart messages (1.3: 7.3.5.9 to 7.3.5.11).
 
 use crate::group::{Bucket, GroupType};
 use crate::wire::{Put, Reader, Wire, layout, put_all, read_all};

@@ -1,4 +1,4 @@
-//! Meters in multipart messages (1.3: 7.3.5.9 to 7.3.5.11).
+//! Meters in multipart messages (1.3: 7.3.5.12 to 7.3.5.14).
 
 use crate::meter::{MeterBand, MeterFlags};
 use crate::wire::{Put, Reader, Wire, layout, put_all, read_all};

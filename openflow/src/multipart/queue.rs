@@ -1,4 +1,4 @@
-//! Queues in multipart messages (1.0: 5.3.5, 1.3: 7.3.5.12).
+//! Queues in multipart messages (1.0: 5.3.5, 1.3: 7.3.5.8).
 
 use crate::wire::{Put, Reader, Wire, refuse};
 use crate::{DecodeError, EncodeError, PortNo, Version};

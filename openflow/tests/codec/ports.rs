@@ -1,6 +1,6 @@
 //! PORT_STATUS and PORT_MOD.
 
-use crate::common::check;
+use crate::common::{check, encode, hex, to_hex};
 use openflow::{
     FixedText, MacAddr, Message, Port, PortMod, PortNo, PortReason, PortStatus, Version::V1_0, Version::V1_3,
 };
@@ -95,5 +95,16 @@ fn mac_addresses_as_text() {
     ] {
         let error = bad.parse::<MacAddr>().expect_err(bad);
         assert!(error.to_string().contains("six pairs"), "{error}");
+    }
+}
+
+/// Features that 1.0 does not define are carried along, all 32 bits of them.
+#[test]
+fn features_without_a_meaning_in_1_0() {
+    for advertise in ["cafe6789", "ffffffff", "f0001000", "0ffff000"] {
+        let text = format!("01 0f 0020 00000002 fffd 010203040506 8000006f 80000011 {advertise} 00000000");
+        let bytes = hex(&text);
+        let (_, _, message) = Message::decode(&bytes).expect("a port-mod");
+        assert_eq!(to_hex(&encode(&message, V1_0, 2)), to_hex(&bytes), "{message:?}");
     }
 }

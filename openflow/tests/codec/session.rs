@@ -18,9 +18,18 @@ fn hello() {
             HelloElement::VersionBitmap(vec![0x10, 0]),
         ],
         trailing: vec![0xff, 0xff],
+        ..Hello::default()
     };
     let text = "04 00 0022 00000003  0009 0005 ab 000000  0001 000c 00000010 00000000 00000000  ffff";
     check(text, V1_3, 3, &Message::Hello(odd));
+    // Two bitmaps of 12 bytes without the padding between them that there ought to be.
+    let dense = Hello {
+        elements: vec![HelloElement::VersionBitmap(vec![1, 2]), HelloElement::VersionBitmap(vec![3, 4])],
+        unpadded: true,
+        ..Hello::default()
+    };
+    let text = "04 00 0020 00000004  0001 000c 00000001 00000002  0001 000c 00000003 00000004";
+    check(text, V1_3, 4, &Message::Hello(dense));
 }
 
 #[test]
