@@ -60,6 +60,9 @@ static BACKENDS: Array<BackendRecord, MAX_BACKENDS> = Array::new();
 static SELECTION: ArrayOfMaps<Array<SelectTable, 1>, MAX_VIPS> = ArrayOfMaps::new();
 #[btf_map]
 static TICKETS: Array<u64, MAX_VIPS> = Array::new();
+/// Open connections of each backend: counted by the daemon, kept by the programs meanwhile.
+#[btf_map]
+static LOADS: Array<u64, MAX_BACKENDS> = Array::new();
 #[btf_map]
 static CONNS: LruHashMap<ConnKey, ConnValue, CONNECTIONS> = LruHashMap::new();
 #[btf_map]

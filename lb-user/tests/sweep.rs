@@ -5,6 +5,7 @@ mod io_bed;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
 use io_bed::as_root;
 use lb_core::conn::state;
 use lb_core::host::config::ConnectionsConfig;
@@ -29,6 +30,13 @@ impl Tables {
         let settings = Settings { schema: 1, suspect_timeout: s(240), timeouts, ..Settings::default() };
         dataplane.write_settings(&settings).expect("settings");
         Self { pins, dataplane: Some(dataplane) }
+    }
+
+    /// The load of a backend in the programs' table.
+    fn load(&self, id: u16) -> u64 {
+        let map = Map::Array(MapData::from_pin(self.pins.map("LOADS")).expect("the loads"));
+        let loads: Array<&MapData, u64> = (&map).try_into().expect("an array");
+        loads.get(&u32::from(id), 0).expect("a load")
     }
 
     fn conns(&self) -> ConnTable {
@@ -112,6 +120,9 @@ fn a_sweep_counts_the_living_and_removes_the_dead_for_less_than_a_hundredth_of_a
         assert!(near(pass.removed) == dead && (dead || pass.removed == 0), "{}", pass.removed);
         assert_eq!(pass.entries, pass.live() + pass.removed);
         assert_eq!(pass.open_by_vip[&1], each(1) + each(2));
+        for id in [1u16, 2, 3, 4] {
+            assert_eq!(tables.load(id), each(id), "what the programs compare, of backend {id}");
+        }
     }
     let mut left = 0u64;
     conns.for_each(|_, value| left += u64::from(value.state == state::UDP)).expect("read");

@@ -28,7 +28,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_core::host::config::ConnectionsConfig;
 use lb_core::table::SCHEMA_VERSION;
 
-pub use conns::ConnTable;
+pub use conns::{CONN_TABLES, ConnTable};
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
 pub use model::read_model;
 pub use pins::Pins;
@@ -37,7 +37,7 @@ pub use sweep::{Pass, Sweep};
 pub use tables::Counters;
 
 /// The maps of the object, all pinned.
-pub const MAPS: [&str; 26] = [
+pub const MAPS: [&str; 27] = [
     "SETTINGS",
     "TEST_INPUTS",
     "BITMAP",
@@ -52,6 +52,7 @@ pub const MAPS: [&str; 26] = [
     "BACKENDS",
     "SELECTION",
     "TICKETS",
+    "LOADS",
     "CONNS",
     "PORTS",
     "PORT_SLOTS",

@@ -1,4 +1,4 @@
-//! The sweep of the connection table: removes what has timed out, and counts what lives.
+//! The sweep of the tables of connections: removes what has timed out, and counts what lives.
 //!
 //! The data plane decides timeouts when it looks an entry up, and the kernel evicts without telling, so nobody knows
 //! how many connections a backend has until somebody counts. A pass walks the table bucket by bucket, in small steps
@@ -125,6 +125,13 @@ impl Tally {
     }
 }
 
+/// A backend's load after a pass that counted so many connections, while the load that the programs keep went from
+/// `before` to `now`. The count is as old as the middle of the pass, so the second half of the change is not in it.
+fn corrected(counted: i64, before: i64, now: i64) -> i64 {
+    let since = now.saturating_sub(before) / 2;
+    counted.saturating_add(since).max(0)
+}
+
 fn by_id(counts: &[Count]) -> (BTreeMap<u16, u64>, BTreeSet<u16>) {
     let carried = || (0u16..).zip(counts).filter(|(_, count)| count.carried);
     let open = carried().map(|(id, count)| (id, u64::from(count.open))).collect();
@@ -134,9 +141,10 @@ fn by_id(counts: &[Count]) -> (BTreeMap<u16, u64>, BTreeSet<u16>) {
 /// A sweeper over the pinned tables of one data plane.
 #[derive(Debug)]
 pub struct Sweep {
-    conns: ConnTable,
+    tables: Vec<ConnTable>,
     settings: Map,
     backends: MapData,
+    loads: MapData,
 }
 
 impl Sweep {
@@ -149,9 +157,10 @@ impl Sweep {
             MapData::from_pin(pins.map(name)).with_context(|| format!("cannot open the map {name}"))
         };
         Ok(Self {
-            conns: ConnTable::open(pins)?,
+            tables: ConnTable::open_all(pins)?,
             settings: Map::Array(pinned("SETTINGS")?),
             backends: pinned("BACKENDS")?,
+            loads: pinned("LOADS")?,
         })
     }
 
@@ -164,30 +173,62 @@ impl Sweep {
         let mut pass = Pass { started_ns: sys::clock_monotonic(), ..Pass::default() };
         let mut step_began = sys::clock_thread();
         let mut tally = Tally::new(self.settings()?, self.generations()?);
+        let loads = self.loads()?;
         let mut timed_out = Vec::new();
-        let mut next = Some(Position::default());
-        while let Some(position) = next {
-            tally.now = ticks_from_ns(sys::clock_coarse());
-            next = self.conns.read(position, |key, value| {
-                pass.entries += 1;
-                if !tally.take(key, value) {
-                    timed_out.push(*key);
+        for table in &mut self.tables {
+            let mut next = Some(Position::default());
+            while let Some(position) = next {
+                tally.now = ticks_from_ns(sys::clock_coarse());
+                next = table.read(position, |key, value| {
+                    pass.entries += 1;
+                    if !tally.take(key, value) {
+                        timed_out.push(*key);
+                    }
+                })?;
+                for key in timed_out.drain(..) {
+                    pass.removed += u64::from(table.remove_if(&key, |value| tally.is_dead(value))?);
                 }
-            })?;
-            for key in timed_out.drain(..) {
-                pass.removed += u64::from(self.conns.remove_if(&key, |value| tally.is_dead(value))?);
+                let step = sys::clock_thread().saturating_sub(step_began);
+                pass.cpu_ns += step;
+                if !pause(Duration::from_nanos(step * PAUSE)) {
+                    return Ok(None);
+                }
+                step_began = sys::clock_thread();
             }
-            let step = sys::clock_thread().saturating_sub(step_began);
-            pass.cpu_ns += step;
-            if !pause(Duration::from_nanos(step * PAUSE)) {
-                return Ok(None);
-            }
-            step_began = sys::clock_thread();
         }
         tally.finish(&mut pass);
+        self.correct_loads(&pass, &loads)?;
+        pass.cpu_ns += sys::clock_thread().saturating_sub(step_began);
         pass.ended_ns = sys::clock_monotonic();
         let left = SHORTEST_PASS_NS.saturating_sub(pass.ended_ns.saturating_sub(pass.started_ns));
         Ok(pause(Duration::from_nanos(left)).then_some(pass))
+    }
+
+    /// The loads of all backends, as the programs keep them.
+    fn loads(&self) -> Result<Vec<i64>> {
+        let (mut keys, mut loads) = (vec![0u32; MAX_BACKENDS], vec![0u64; MAX_BACKENDS]);
+        bpf::lookup_batch(self.loads.fd().as_fd(), Position::default(), &mut keys, &mut loads)
+            .context("cannot read the backends' loads")?;
+        Ok(loads.into_iter().map(|load| load as i64).collect())
+    }
+
+    /// Sets the loads right by what was counted. What the programs changed in the few microseconds between reading and
+    /// writing is lost until the next pass.
+    fn correct_loads(&self, pass: &Pass, before: &[i64]) -> Result<()> {
+        let now = self.loads()?;
+        let (mut ids, mut loads) = (Vec::new(), Vec::new());
+        for (id, (before, now)) in (0u16..).zip(before.iter().zip(&now)) {
+            let counted = pass.open_by_backend.get(&id).copied().unwrap_or(0) as i64;
+            let right = corrected(counted, *before, *now);
+            if right != *now {
+                ids.push(u32::from(id));
+                loads.push(right as u64);
+            }
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        bpf::update_batch(self.loads.fd().as_fd(), &ids, &loads).context("cannot write the backends' loads")
     }
 
     fn settings(&self) -> Result<Settings> {
@@ -256,5 +297,14 @@ mod tests {
         assert_eq!(pass.open_by_backend, BTreeMap::from([(1, 2), (2, 1), (3, 0)]));
         assert_eq!(pass.open_by_vip, BTreeMap::from([(1, 2), (2, 1)]));
         assert_eq!((pass.vips.len(), pass.backends.len()), (2, 3));
+    }
+
+    #[test]
+    fn a_load_is_what_was_counted_and_what_came_since() {
+        assert_eq!(corrected(70, 50, 50), 70, "nothing changed meanwhile");
+        assert_eq!(corrected(70, 50, 60), 75, "half of what came is not counted yet");
+        assert_eq!(corrected(70, 60, 50), 65);
+        assert_eq!(corrected(2, 60, 50), 0, "never below nothing");
+        assert_eq!(corrected(5, -3, -3), 5, "the programs' own count had drifted");
     }
 }
