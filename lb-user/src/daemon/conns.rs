@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use lb_core::conn::{is_live, state_name};
 use lb_core::host::plan::{BackendPlan, Plan};
-use lb_core::table::{ConnEntry, ConnKey, ConnValue, Settings, ms_from_ticks, ticks_from_ns, ticks_since};
+use lb_core::table::{ConnEntry, Settings, ms_from_ticks, ticks_from_ns, ticks_since};
 
 use super::records::ip;
 use crate::api::{Connection, Connections};
@@ -14,14 +14,14 @@ use crate::dataplane::{ConnTable, Pins};
 use crate::io::sys;
 use crate::server::Denied;
 
-/// The live connections that are wanted. Reads whole tables: not for the daemon's own thread.
+/// The live connections that are wanted. Reads the whole table: not for the daemon's own thread.
 pub fn list(pins: &Pins, plan: &Plan, settings: &Settings, wanted: &Wanted) -> Result<Connections, Denied> {
     let vips = vips(plan, wanted)?;
     let backends = backends(plan, &vips, wanted)?;
     let now = ticks_from_ns(sys::clock_coarse());
     let entry = ConnEntry::default();
     let mut page = Page::new(wanted);
-    let mut visit = |key: &ConnKey, value: &ConnValue| {
+    ConnTable::open(pins)?.for_each(|key, value| {
         if !vips.contains(&key.vip()) || !backends.contains(&value.backend) {
             return;
         }
@@ -52,10 +52,7 @@ pub fn list(pins: &Pins, plan: &Plan, settings: &Settings, wanted: &Wanted) -> R
             state: state_name(value.state).to_owned(),
             idle_ms: ms_from_ticks(ticks_since(now, value.last_seen)),
         });
-    };
-    for mut table in ConnTable::open_all(pins)? {
-        table.for_each(&mut visit)?;
-    }
+    })?;
     Ok(page.finish())
 }
 

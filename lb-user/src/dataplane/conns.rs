@@ -1,4 +1,4 @@
-//! The pinned tables of connections, read in batches.
+//! The pinned connection table, read in batches.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,10 +12,7 @@ use crate::io::bpf::{self, BatchRead, Position};
 /// Entries that are read by one call: about a millisecond's work.
 const BATCH: usize = 4096;
 
-/// The tables that hold connections, the main one first.
-pub const CONN_TABLES: [&str; 1] = ["CONNS"];
-
-/// A table of connections, by its pin: any process that may see the pin can read it.
+/// The connection table, by its pin: any process that may see the pin can read it.
 #[derive(Debug)]
 pub struct ConnTable {
     map: MapData,
@@ -24,26 +21,12 @@ pub struct ConnTable {
 }
 
 impl ConnTable {
-    /// Opens the main table.
+    /// Opens the table.
     ///
     /// # Errors
     /// There is no such pin, or no right to open it.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let [main, ..] = CONN_TABLES;
-        Self::open_named(pins, main)
-    }
-
-    /// Opens all tables of connections.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_all(pins: &Pins) -> Result<Vec<Self>> {
-        CONN_TABLES.iter().map(|name| Self::open_named(pins, name)).collect()
-    }
-
-    fn open_named(pins: &Pins, name: &str) -> Result<Self> {
-        let map =
-            MapData::from_pin(pins.map(name)).with_context(|| format!("cannot open the table {name}"))?;
+        let map = MapData::from_pin(pins.map("CONNS")).context("cannot open the connection table")?;
         Ok(Self { map, keys: vec![bpf::zeroed(); BATCH], values: vec![bpf::zeroed(); BATCH] })
     }
 

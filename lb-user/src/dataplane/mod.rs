@@ -28,7 +28,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_core::host::config::ConnectionsConfig;
 use lb_core::table::SCHEMA_VERSION;
 
-pub use conns::{CONN_TABLES, ConnTable};
+pub use conns::ConnTable;
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
 pub use model::read_model;
 pub use pins::Pins;

@@ -23,13 +23,11 @@ const NEW_CONNECTIONS: usize = 4096;
 /// A table is not there or cannot be read.
 pub fn read_model(pins: &Pins, wanted: impl Fn(&ConnKey) -> bool) -> Result<Model> {
     let mut connections = Vec::new();
-    for mut table in ConnTable::open_all(pins)? {
-        table.for_each(|key, value| {
-            if wanted(key) {
-                connections.push((*key, *value));
-            }
-        })?;
-    }
+    ConnTable::open(pins)?.for_each(|key, value| {
+        if wanted(key) {
+            connections.push((*key, *value));
+        }
+    })?;
     let settings: Settings =
         all::<u32, Settings>(pins, "SETTINGS")?.pop().context("the map SETTINGS is empty")?.1;
     let mut model = Model::new(settings, connections.len() + NEW_CONNECTIONS);

@@ -1,4 +1,4 @@
-//! The sweep of the tables of connections: removes what has timed out, and counts what lives.
+//! The sweep of the connection table: removes what has timed out, and counts what lives.
 //!
 //! The data plane decides timeouts when it looks an entry up, and the kernel evicts without telling, so nobody knows
 //! how many connections a backend has until somebody counts. A pass walks the table bucket by bucket, in small steps
@@ -141,7 +141,7 @@ fn by_id(counts: &[Count]) -> (BTreeMap<u16, u64>, BTreeSet<u16>) {
 /// A sweeper over the pinned tables of one data plane.
 #[derive(Debug)]
 pub struct Sweep {
-    tables: Vec<ConnTable>,
+    conns: ConnTable,
     settings: Map,
     backends: MapData,
     loads: MapData,
@@ -157,7 +157,7 @@ impl Sweep {
             MapData::from_pin(pins.map(name)).with_context(|| format!("cannot open the map {name}"))
         };
         Ok(Self {
-            tables: ConnTable::open_all(pins)?,
+            conns: ConnTable::open(pins)?,
             settings: Map::Array(pinned("SETTINGS")?),
             backends: pinned("BACKENDS")?,
             loads: pinned("LOADS")?,
@@ -175,26 +175,24 @@ impl Sweep {
         let mut tally = Tally::new(self.settings()?, self.generations()?);
         let loads = self.loads()?;
         let mut timed_out = Vec::new();
-        for table in &mut self.tables {
-            let mut next = Some(Position::default());
-            while let Some(position) = next {
-                tally.now = ticks_from_ns(sys::clock_coarse());
-                next = table.read(position, |key, value| {
-                    pass.entries += 1;
-                    if !tally.take(key, value) {
-                        timed_out.push(*key);
-                    }
-                })?;
-                for key in timed_out.drain(..) {
-                    pass.removed += u64::from(table.remove_if(&key, |value| tally.is_dead(value))?);
+        let mut next = Some(Position::default());
+        while let Some(position) = next {
+            tally.now = ticks_from_ns(sys::clock_coarse());
+            next = self.conns.read(position, |key, value| {
+                pass.entries += 1;
+                if !tally.take(key, value) {
+                    timed_out.push(*key);
                 }
-                let step = sys::clock_thread().saturating_sub(step_began);
-                pass.cpu_ns += step;
-                if !pause(Duration::from_nanos(step * PAUSE)) {
-                    return Ok(None);
-                }
-                step_began = sys::clock_thread();
+            })?;
+            for key in timed_out.drain(..) {
+                pass.removed += u64::from(self.conns.remove_if(&key, |value| tally.is_dead(value))?);
             }
+            let step = sys::clock_thread().saturating_sub(step_began);
+            pass.cpu_ns += step;
+            if !pause(Duration::from_nanos(step * PAUSE)) {
+                return Ok(None);
+            }
+            step_began = sys::clock_thread();
         }
         tally.finish(&mut pass);
         self.correct_loads(&pass, &loads)?;
