@@ -207,6 +207,23 @@ fn a_udp_service_may_be_silent_but_not_refuse() {
     sim.pass(S);
     assert_eq!(sim.state(1), State::Down);
 
+    // The kernel of a host does not send an error for every datagram.
+    for _ in 0..20 {
+        sim.manner = Manner::Silent;
+        sim.pass(S);
+        sim.manner = Manner::Fails { delay_ms: 1, failure: Failure::Refused };
+        sim.pass(220 * MS);
+        assert_eq!(sim.state(1), State::Down, "{:?}", sim.changes);
+    }
+    sim.manner = Manner::Silent;
+    sim.pass(12 * S);
+    assert_eq!(sim.state(1), State::Up, "no error for long");
+    sim.manner = Manner::Fails { delay_ms: 1, failure: Failure::Refused };
+    sim.pass(S);
+    sim.manner = Manner::Passes { delay_ms: 1 };
+    sim.pass(S);
+    assert_eq!(sim.state(1), State::Up, "an answer is better than silence");
+
     let mut sim = Sim::new("check = { type = \"udp\", expect = \"pong\" }\nprotocol = \"udp\"");
     sim.manner = Manner::Silent;
     sim.host(1, State::Up);

@@ -151,6 +151,9 @@ fn a_udp_service_is_asked_and_an_icmp_error_is_a_refusal() {
     let _two = Server::udp(&net, 2, 80);
     let lb = Lb::with(&net, &web("protocol = \"udp\"\ncheck = { type = \"udp\" }"), &[2]);
     wait_down(&lb, 1, ": refused");
+    // The kernel sends no more than an error a second: silence in between is no sign of life.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!((lb.states(1), backend(&lb, 1)["downs"].as_u64()), (vec!["down".to_owned()], Some(0)));
     drop(lb);
 
     let _one = Server::udp(&net, 1, 80);

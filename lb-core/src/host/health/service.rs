@@ -15,6 +15,10 @@ use super::{Failure, NS_PER_MS, ServiceCause, Waiting};
 use crate::host::config::CheckConfig;
 use crate::host::seed::mix;
 
+/// How long silence is no good sign after an ICMP error, where it is otherwise: a host sends such errors less often than
+/// it is asked (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f; Linux: one a second to each peer).
+const SUSPICION_NS: u64 = 10_000 * NS_PER_MS;
+
 /// When a service is checked, and how often in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timing {
@@ -85,6 +89,8 @@ pub(super) struct Service {
     failures: u32,
     first_failure: u64,
     last_failure: Option<Failure>,
+    /// The last ICMP error or reset.
+    refused: Option<(u64, Failure)>,
     next: u64,
     seed: u64,
     runs: u64,
@@ -100,6 +106,7 @@ impl Service {
             failures: 0,
             first_failure: 0,
             last_failure: None,
+            refused: None,
             next: first,
             seed,
             runs: 0,
@@ -130,7 +137,7 @@ impl Service {
     pub(super) fn start_over(&mut self, now: u64) -> Option<Step> {
         self.opinion = Opinion::Unknown;
         (self.passes, self.failures) = (0, 0);
-        self.last_failure = None;
+        (self.last_failure, self.refused) = (None, None);
         self.next = now;
         self.run.take().map(|run| Step::Stop(run.number))
     }
@@ -189,8 +196,16 @@ impl Service {
             _ if at > run.started.saturating_add(self.timing.timeout_ns) => {
                 self.failed(&run, Failure::Timeout(run.waiting), now)
             }
-            Ok(()) => self.passed(),
-            Err(failure) => self.failed(&run, failure, now),
+            Ok(()) => {
+                self.refused = None;
+                self.passed()
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Refused | Failure::Unreachable) {
+                    self.refused = Some((at, failure));
+                }
+                self.failed(&run, failure, now)
+            }
         }
     }
 
@@ -207,13 +222,17 @@ impl Service {
         }
         self.run = None;
         let step = Step::Stop(run.number);
-        if self.timing.takes_silence {
+        let refused = self.refused.filter(|(at, _)| at.saturating_add(SUSPICION_NS) > now);
+        if self.timing.takes_silence && refused.is_none() {
             return Some((step, self.passed()));
         }
         if now > deadline.saturating_add(self.timing.tolerance_ns) {
             return Some((step, None));
         }
-        Some((step, self.failed(&run, Failure::Timeout(run.waiting), now)))
+        let silence = Failure::Timeout(run.waiting);
+        let failure =
+            if self.timing.takes_silence { refused.map_or(silence, |(_, failure)| failure) } else { silence };
+        Some((step, self.failed(&run, failure, now)))
     }
 
     /// When something is due.
