@@ -96,7 +96,7 @@ impl FlowModFlags {
     /// Use the entry while there is no controller (1.0).
     pub const EMERG: Self = Self(1 << 16);
     /// The table goes into the upper byte of the command: Nicira's extension of 1.0, to be switched on by
-    /// [`crate::NiciraMsg::FlowModTableId`] first.
+    /// [`crate::NiciraMsg::FlowModTableId`] first. In 1.3, where the table has a place of its own, it says nothing.
     pub const NX_TABLE_ID: Self = Self(1 << 17);
 
     /// All flags of both.
@@ -321,7 +321,7 @@ impl FlowModFlags {
                 out.put_u16(if self.contains(Self::EMERG) { shared | EMERG_V1_0 } else { shared });
             }
             Version::V1_3 => {
-                refuse(self.0 >> 16 != 0, version, "the flow-mod flag emerg")?;
+                refuse(self.contains(Self::EMERG), version, "the flow-mod flag emerg")?;
                 out.put_u16(shared);
             }
         }

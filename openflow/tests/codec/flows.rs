@@ -164,3 +164,33 @@ fn flow_removed() {
     };
     check(text, V1_3, 0, &Message::FlowRemoved(full));
 }
+
+/// With Nicira's extension the table is the upper byte of the command; all 256 of them are told apart.
+#[test]
+fn tables_in_1_0() {
+    let wildcards =
+        "003fffff 0000 000000000000 000000000000 0000 00 00 0000 00 00 0000 00000000 00000000 0000 0000";
+    let text = |command| {
+        format!(
+            "01 0e 0048 00000001 {wildcards} 0000000000000000 {command} 0000 0000 0000 ffffffff ffff 0000"
+        )
+    };
+    let flow_mod = |command, table_id, flags| {
+        Message::FlowMod(FlowMod { command, table_id, flags, ..FlowMod::default() })
+    };
+    let (none, named) = (FlowModFlags::default(), FlowModFlags::NX_TABLE_ID);
+    check(&text("0000"), V1_0, 1, &flow_mod(FlowModCommand::Add, TableId(0), none));
+    check(&text("0501"), V1_0, 1, &flow_mod(FlowModCommand::Modify, TableId(5), named));
+    check(&text("ff03"), V1_0, 1, &flow_mod(FlowModCommand::Delete, TableId::ALL, named));
+    // Without it a plain switch is told of all tables by the command alone.
+    let mut bytes = Vec::new();
+    let plain = flow_mod(FlowModCommand::Delete, TableId::ALL, none);
+    plain.encode(V1_0, Xid(1), &mut bytes).expect("deletions name all tables");
+    assert_eq!(bytes, hex(&text("0003")));
+    bytes.clear();
+    flow_mod(FlowModCommand::Add, TableId(5), named)
+        .encode(V1_3, Xid(1), &mut bytes)
+        .expect("1.3 has tables");
+    let (_, _, decoded) = Message::decode(&bytes).expect("our own bytes");
+    assert_eq!(decoded, flow_mod(FlowModCommand::Add, TableId(5), none));
+}
