@@ -125,6 +125,12 @@ pub struct RunArgs {
     /// The balancer's socket; what the daemon says replaces the file's knowledge
     #[arg(long, value_name = "SOCKET", default_value = "/run/lb/lb.sock")]
     pub lb_socket: PathBuf,
+    /// The role to ask for on every switch; one that is refused ends the connection
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<Role>,
+    /// The generation id of the role; only grows [default: milliseconds since 1970]
+    #[arg(long, value_name = "N", requires = "role")]
+    pub generation: Option<u64>,
     /// How packets are forwarded
     #[arg(long, value_name = "HOW", default_value = "routed")]
     pub forwarding: Forwarding,
@@ -177,6 +183,16 @@ pub enum OpenFlow {
     /// 1.3, wire version 4.
     #[value(name = "1.3")]
     V1_3,
+}
+
+/// Roles that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Full access, as all others (OpenFlow: equal).
+    Equal,
+    /// Full access, and all others read only (OpenFlow: master).
+    #[value(alias = "master")]
+    Primary,
 }
 
 /// How packets are forwarded.

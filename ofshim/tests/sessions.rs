@@ -5,8 +5,11 @@ mod model;
 use std::time::Duration;
 
 use model::{BROADCAST, Model, Net, frame, host};
-use ofshim::core::{Command, ConnId, Controller, Event, Level, Settings};
-use openflow::{ErrorKind, ErrorMsg, MacAddr, Message, PortNo, PortReason, PortStatus, Version, Xid};
+use ofshim::core::{AskedRole, Command, ConnId, Controller, Event, Level, Settings};
+use openflow::{
+    ErrorKind, ErrorMsg, MacAddr, Message, NiciraMsg, PortNo, PortReason, PortStatus, Role, RoleMsg, Version,
+    Xid,
+};
 
 /// What the controller says on a new connection to these bytes: its messages, whether it closes, its log.
 struct Talk {
@@ -239,6 +242,57 @@ fn a_datapath_id_cannot_be_taken_from_a_switch_that_lives() {
     }
     assert_eq!(net.logged("a switch with this datapath id is connected already and answers"), 3);
     assert_eq!(net.inject(old, 1, &frame(host(1), BROADCAST)), [2]);
+}
+
+/// A switch of `version` up to where it is asked for a role; what it is asked, and the transaction id.
+fn asked_for_role(version: Version) -> (Talk, Message) {
+    let mut talk = Talk::new(&[version]);
+    let role = Some(AskedRole { role: Role::Master, generation_id: 7 });
+    talk.controller = Controller::new(Settings { role, ..Settings::learning() });
+    talk.messages.clear();
+    talk.event(Event::Connected { conn: CONN, peer: "10.9.8.7:1".to_owned() });
+    let mut model = Model::new(version, 1, 2);
+    talk.bytes(&model.hello());
+    let mut request = Vec::new();
+    Message::FeaturesRequest.encode(version, Xid(1), &mut request).unwrap();
+    model.receive(&request);
+    talk.bytes(&model.outbox);
+    let asked = talk.messages.last().unwrap().1.clone();
+    (talk, asked)
+}
+
+#[test]
+fn a_role_is_asked_for_with_its_generation_and_a_refused_one_is_a_fault() {
+    let granted = |version, role| match version {
+        Version::V1_3 => Message::RoleReply(RoleMsg { role, generation_id: 7 }),
+        Version::V1_0 => Message::Nicira(NiciraMsg::RoleReply(role)),
+    };
+    let refused = Message::Error(ErrorMsg { kind: ErrorKind::RoleRequestStale, data: Vec::new() });
+    for version in BOTH {
+        let (_, asked) = asked_for_role(version);
+        match version {
+            Version::V1_3 => {
+                assert_eq!(asked, Message::RoleRequest(RoleMsg { role: Role::Master, generation_id: 7 }));
+            }
+            Version::V1_0 => assert_eq!(asked, Message::Nicira(NiciraMsg::RoleRequest(Role::Master))),
+        }
+        let mut answers =
+            vec![(granted(version, Role::Master), true), (granted(version, Role::Slave), false)];
+        if version == Version::V1_3 {
+            answers.push((refused.clone(), false));
+        }
+        for (answer, goes_on) in answers {
+            let (mut talk, _) = asked_for_role(version);
+            let before = talk.messages.len();
+            let mut bytes = Vec::new();
+            // Hello, features request, role request: the third message of ours.
+            answer.encode(version, Xid(3), &mut bytes).unwrap();
+            talk.bytes(&bytes);
+            assert_eq!(talk.closed, !goes_on, "{answer:?}: {:?}", talk.log);
+            assert_eq!(talk.messages.len() > before, goes_on, "{answer:?}");
+            assert_eq!(talk.warned("role"), !goes_on);
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use openflow::Version;
+use openflow::{Role, Version};
 
 use super::discover;
 use super::net::{self, Granularity, Metric};
@@ -140,11 +140,22 @@ impl Forwarding {
     }
 }
 
+/// A role that is asked for on every switch. Without one a controller is equal to all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedRole {
+    /// [`Role::Master`] (primary) or [`Role::Equal`].
+    pub role: Role,
+    /// Counts who was primary before; only grows (1.3, 6.3.6).
+    pub generation_id: u64,
+}
+
 /// What a person chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The OpenFlow versions to offer; at least one.
     pub versions: Vec<Version>,
+    /// The role to ask for; `None` asks for none.
+    pub role: Option<AskedRole>,
     /// How packets are forwarded.
     pub forwarding: Forwarding,
     /// How links are found; `None` if there are none to find.
@@ -169,6 +180,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             versions: vec![Version::V1_0, Version::V1_3],
+            role: None,
             forwarding: Forwarding::Routed,
             discovery: Some(discover::Settings::default()),
             granularity: Granularity::FiveTuple,

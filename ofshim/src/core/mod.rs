@@ -33,5 +33,5 @@ pub mod view;
 pub mod vip;
 
 pub use controller::Controller;
-pub use event::{Command, ConnId, Event, Forwarding, Level, Settings, Source, TICK};
+pub use event::{AskedRole, Command, ConnId, Event, Forwarding, Level, Settings, Source, TICK};
 pub use vip::{Placement, VipKnowledge};

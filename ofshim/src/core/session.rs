@@ -1,7 +1,7 @@
 //! One switch's connection, from its hello to its end.
 //!
 //! ```text
-//!   Hello --hello--> Features --features reply--> Ports (1.3) --port description--> Flows --flow statistics-->
+//!   Hello --hello--> Features --features reply--> (Role, if one is asked for) --> Ports (1.3) --port description--> Flows --flow statistics-->
 //!         Barrier --barrier reply--> Ready
 //! ```
 //!
@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use openflow::{
     ErrorKind, ErrorMsg, FeaturesReply, FlowRemoved, Frame, FrameError, Framer, Hello, Message,
-    MultipartReply, MultipartRequest, PacketIn, Port, PortNo, PortStatus, ReplyBody, RequestBody,
-    SwitchConfig, Version, Xid,
+    MultipartReply, MultipartRequest, NiciraMsg, PacketIn, Port, PortNo, PortStatus, ReplyBody, RequestBody,
+    Role, RoleMsg, SwitchConfig, Version, Xid,
 };
 
 use super::cookie::{self, Purpose, Sequence};
-use super::event::{Command, ConnId, Level};
+use super::event::{AskedRole, Command, ConnId, Level};
 use super::link::{Context, Link};
 use super::net::FoundRoute;
 use super::pipeline::Layout;
@@ -48,6 +48,7 @@ enum Stage {
     Features,
     /// It told who it is, and may go on once nobody else is that.
     Named,
+    Role(Xid),
     Ports(Xid),
     Flows(Xid),
     Barrier(Xid),
@@ -344,7 +345,15 @@ impl Session {
                 let asked = self.asked.take();
                 return Ok(asked.map(|asked| Raised::RoundTrip(ctx.now.saturating_sub(asked))));
             }
+            Message::Error(error) if self.stage == Stage::Role(xid) => {
+                let reason = format!("it refuses the role that was asked for: {}", error.kind);
+                return Err(Refusal::silent(reason));
+            }
             Message::Error(error) => return Ok(self.error(&error, ctx)),
+            Message::RoleReply(granted) => return self.granted(xid, granted.role, ctx).map(|()| None),
+            Message::Nicira(NiciraMsg::RoleReply(granted)) => {
+                return self.granted(xid, granted, ctx).map(|()| None);
+            }
             Message::FeaturesReply(features) if self.stage == Stage::Features => {
                 return self.features(features).map(Some);
             }
@@ -382,7 +391,6 @@ impl Session {
             | Message::Experimenter(_)
             | Message::FeaturesReply(_)
             | Message::GetConfigReply(_)
-            | Message::RoleReply(_)
             | Message::Nicira(_)
             | Message::Onf(_)
             | Message::QueueGetConfigReply(_)
@@ -424,6 +432,30 @@ impl Session {
         if self.stage != Stage::Named {
             return;
         }
+        let Some(AskedRole { role, generation_id }) = ctx.settings.role else {
+            return self.ask_for_ports(ctx);
+        };
+        // 1.0 has roles as an extension, without generations.
+        let request = match self.link.version {
+            Version::V1_3 => Message::RoleRequest(RoleMsg { role, generation_id }),
+            Version::V1_0 => Message::Nicira(NiciraMsg::RoleRequest(role)),
+        };
+        self.stage = Stage::Role(self.link.send(&request, ctx));
+    }
+
+    /// The switch says which role is in force. Another one than asked for is a fault.
+    fn granted(&mut self, xid: Xid, granted: Role, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+        if self.stage != Stage::Role(xid) {
+            return Ok(());
+        }
+        if ctx.settings.role.is_some_and(|asked| asked.role != granted) {
+            return Err(Refusal::silent(format!("it gave the role {granted:?}, which was not asked for")));
+        }
+        self.ask_for_ports(ctx);
+        Ok(())
+    }
+
+    fn ask_for_ports(&mut self, ctx: &mut Context<'_>) {
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.link.send(&Message::SetConfig(config), ctx);
         match self.link.version {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 use lb_core::host::config::Config;
@@ -18,9 +18,11 @@ use super::api::{self, Asked, Question};
 use super::daemon;
 use super::socket::ApiSocket;
 use super::switch::{self, Connection};
-use crate::cli::{OpenFlow, RunArgs};
+use crate::cli::{self, OpenFlow, RunArgs};
 use crate::core::discover::{self, Secret};
-use crate::core::{Command, ConnId, Controller, Event, Level, Settings, Source, TICK, VipKnowledge};
+use crate::core::{
+    AskedRole, Command, ConnId, Controller, Event, Level, Settings, Source, TICK, VipKnowledge,
+};
 use crate::knowledge;
 
 /// The most switches at a time.
@@ -94,6 +96,13 @@ fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
             Some(OpenFlow::V1_0) => vec![Version::V1_0],
             Some(OpenFlow::V1_3) => vec![Version::V1_3],
         },
+        role: args.role.map(|role| AskedRole {
+            role: match role {
+                cli::Role::Equal => openflow::Role::Equal,
+                cli::Role::Primary => openflow::Role::Master,
+            },
+            generation_id: args.generation.unwrap_or_else(now_ms),
+        }),
         forwarding: args.forwarding.into(),
         discovery: (!args.no_discovery).then_some(discovery),
         granularity: args.granularity.into(),
@@ -104,6 +113,12 @@ fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
         idle_timeout_s: args.idle_timeout,
         hard_timeout_s: args.hard_timeout,
     })
+}
+
+/// Milliseconds since 1970: later runs have greater generations, whichever machine they are on.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn random_bytes() -> anyhow::Result<[u8; 16]> {

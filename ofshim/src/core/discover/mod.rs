@@ -169,6 +169,9 @@ pub struct Discovery {
     /// When the last port of each switch is settled.
     settled: BTreeMap<DatapathId, Duration>,
     links: BTreeMap<(Place, Place), Heard>,
+    /// The links that are not direct, as (from, to) and as (to, from).
+    across: BTreeSet<(Place, Place)>,
+    across_back: BTreeSet<(Place, Place)>,
     next_nonce: u64,
     /// Time that passed while this controller was late; the clock here stood still meanwhile.
     late: Duration,
@@ -188,6 +191,8 @@ impl Discovery {
             due: BTreeSet::new(),
             settled: BTreeMap::new(),
             links: BTreeMap::new(),
+            across: BTreeSet::new(),
+            across_back: BTreeSet::new(),
             next_nonce: 0,
             late: Duration::ZERO,
             stepped: Duration::ZERO,
@@ -276,7 +281,7 @@ impl Discovery {
         let gone: Vec<_> =
             self.links.keys().filter(|(from, to)| *from == place || *to == place).copied().collect();
         for (from, to) in gone {
-            self.links.remove(&(from, to));
+            self.drop_link((from, to));
             self.findings.push(Finding::Gone { from, to });
         }
     }
@@ -317,7 +322,7 @@ impl Discovery {
             .map(|(ends, _)| *ends)
             .collect();
         for (from, to) in silent {
-            self.links.remove(&(from, to));
+            self.drop_link((from, to));
             self.findings.push(Finding::Silent { from, to });
             // Both ports are up, so the wire may still be there: they are quiet again until that is clear.
             let settled_at = now + self.period() * 2;
@@ -345,8 +350,7 @@ impl Discovery {
     }
 
     fn has_link_across(&self, place: Place) -> bool {
-        let from = self.links.range((place, FIRST)..).take_while(|((from, _), _)| *from == place);
-        from.into_iter().any(|(_, heard)| !heard.is_direct())
+        self.across.range((place, FIRST)..).next().is_some_and(|(from, _)| *from == place)
     }
 
     fn emit(&mut self, out: Place, kind: ProbeKind, now: Duration) {
@@ -430,7 +434,7 @@ impl Discovery {
         let patience = self.patience();
         heard.lldp = heard.lldp.filter(|lldp| clock.saturating_sub(*lldp) < patience);
         heard.latency = (heard.latency * 7 + latency) / 8;
-        self.links.insert(ends, heard);
+        self.keep(ends, heard);
         if before.is_none_or(|before| before.is_direct() != heard.is_direct()) {
             self.findings.push(Finding::Up { from: ends.0, to: ends.1 });
             self.make_room(ends);
@@ -439,10 +443,29 @@ impl Discovery {
 
     /// Whether a link across bridges shares a port with this one, so that this is none by wire either.
     fn is_shared(&self, (from, to): (Place, Place)) -> bool {
-        self.links.iter().any(|((other_from, other_to), heard)| {
-            let shares = *other_from == from || *other_to == to;
-            shares && (*other_from, *other_to) != (from, to) && !heard.is_direct()
-        })
+        let other = |ends: &BTreeSet<(Place, Place)>, at: Place, not: Place| {
+            let mut of = ends.range((at, FIRST)..).take_while(|(place, _)| *place == at);
+            of.any(|(_, end)| *end != not)
+        };
+        other(&self.across, from, to) || other(&self.across_back, to, from)
+    }
+
+    /// Keeps what is known of a link.
+    fn keep(&mut self, (from, to): (Place, Place), heard: Heard) {
+        self.links.insert((from, to), heard);
+        if heard.is_direct() {
+            self.across.remove(&(from, to));
+            self.across_back.remove(&(to, from));
+        } else {
+            self.across.insert((from, to));
+            self.across_back.insert((to, from));
+        }
+    }
+
+    fn drop_link(&mut self, (from, to): (Place, Place)) {
+        self.links.remove(&(from, to));
+        self.across.remove(&(from, to));
+        self.across_back.remove(&(to, from));
     }
 
     /// A link across bridges replaces a direct one on its ports, and a direct one another direct one: one wire has two
@@ -455,7 +478,7 @@ impl Discovery {
         let gone: Vec<_> =
             self.links.iter().filter(|(ends, heard)| clashes(ends, heard)).map(|(ends, _)| *ends).collect();
         for (from, to) in gone {
-            self.links.remove(&(from, to));
+            self.drop_link((from, to));
             self.findings.push(Finding::Gone { from, to });
         }
     }

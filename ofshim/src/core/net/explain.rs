@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use openflow::MacAddr;
 
-use super::key::matches_v6;
 use super::routing::{SeenFrom, Way};
 use super::{FlowKey, Network};
 use crate::core::forward::{DropReason, Fate, judge};
@@ -182,8 +181,7 @@ impl Network {
         explained: &mut view::Explain,
         why: &mut Vec<String>,
     ) {
-        let v6 = self.members.values().all(|member| matches_v6(member.version));
-        let key = FlowKey::of(frame, self.settings.granularity, v6);
+        let key = FlowKey::of(frame, self.settings.granularity, self.v6);
         let installed: Way = self.installed_way(&key, at);
         let (way, how) = if installed.is_empty() {
             (self.plan(at, to, &key), "no entry is there yet: the first packet makes them")

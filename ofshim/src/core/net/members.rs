@@ -6,6 +6,7 @@ use std::time::Duration;
 use openflow::{Action, BufferId, DatapathId, FlowMod, MacAddr, PacketOut, Port, PortNo, Version};
 
 use super::flows::Hop;
+use super::key::matches_v6;
 use super::{FlowKey, Metric, Network, Out};
 use crate::core::cookie::{Purpose, Sequence};
 use crate::core::discover::{Finding, Heard};
@@ -113,6 +114,7 @@ impl Network {
         for gone in old.into_iter().filter(|port| !ports.get(port).is_some_and(|port| port.up)) {
             self.port_lost(Place::new(dpid, gone));
         }
+        self.v6 = self.members.values().all(|member| matches_v6(member.version));
         self.topology.add_switch(dpid);
         self.reconcile_routes(dpid, found);
         if self.settings.proactive {
@@ -132,6 +134,7 @@ impl Network {
         if self.members.remove(&dpid).is_none() {
             return;
         }
+        self.v6 = self.members.values().all(|member| matches_v6(member.version));
         let then = self.pending.switch_lost(dpid);
         self.out.extend(then);
         match &mut self.discovery {
@@ -305,9 +308,11 @@ impl Network {
                 }
             }
         }
-        let topology = &self.topology;
-        for station in self.hosts.merge_islands(&|dpid| topology.cluster(dpid)) {
-            self.refresh_ahead(station);
+        if !change.gained.is_empty() {
+            let topology = &self.topology;
+            for station in self.hosts.merge_islands(&|dpid| topology.cluster(dpid)) {
+                self.refresh_ahead(station);
+            }
         }
         for (from, _) in &change.lost {
             for key in self.flows.using(*from) {

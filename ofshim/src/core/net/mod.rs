@@ -145,6 +145,8 @@ pub struct Network {
     settings: Settings,
     known: VipKnowledge,
     members: BTreeMap<DatapathId, Member>,
+    /// Whether all switches match IPv6 addresses.
+    v6: bool,
     discovery: Option<Discovery>,
     topology: Topology,
     hosts: Hosts,
@@ -176,6 +178,7 @@ impl Network {
             settings,
             known: VipKnowledge::default(),
             members: BTreeMap::new(),
+            v6: true,
             topology: Topology::default(),
             hosts: Hosts::default(),
             flows: Flows::default(),

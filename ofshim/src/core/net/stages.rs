@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use openflow::{DatapathId, PacketIn, PortNo};
 
 use super::hosts::Learned;
-use super::key::matches_v6;
 use super::proxy::ASKER;
 use super::routing::SeenFrom;
 use super::{FlowKey, Network, Out};
@@ -304,8 +303,7 @@ impl Network {
 
     /// Sends a frame along a route, which those that follow take without the controller.
     fn forward(&mut self, context: &Context, to: Place) -> Next {
-        let v6 = self.members.values().all(|member| matches_v6(member.version));
-        let key = FlowKey::of(&context.frame, self.settings.granularity, v6);
+        let key = FlowKey::of(&context.frame, self.settings.granularity, self.v6);
         let Some(way) = self.plan(context.at, to, &key) else {
             return Next::Stop("there is no way to the destination");
         };
