@@ -3,7 +3,7 @@
 
 mod e2e_bed;
 
-use e2e_bed::{Fabric, root};
+use e2e_bed::{Fabric, Lb, Server, curl, root};
 use serde_json::Value;
 
 const BOTH: [&str; 2] = ["1.0", "1.3"];
@@ -147,4 +147,66 @@ fn proactive_ways_in_a_ring() {
     let ahead = fabric.read(&["flows"]);
     let flows = ahead["flows"].as_array().unwrap();
     assert!(flows.iter().filter(|flow| flow["purpose"] == "ahead").count() >= 16, "{ahead:#}");
+}
+
+const VIP: &str = r#"
+[[vip]]
+name = "web"
+address = "10.0.1.1"
+port = 80
+selection = "round-robin"
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+"#;
+
+/// Eight requests from host 3, on another switch than the backends: both backends, in turn.
+fn assert_balanced(fabric: &Fabric) {
+    let _servers: Vec<_> = [1, 2].map(|number| Server::http(&fabric.net, number, 80)).into();
+    let mut told: Vec<_> = (0..8)
+        .map(|_| curl(&fabric.net, 3, "http://10.0.1.1/").unwrap_or_else(|e| panic!("{e}: {}", fabric.log())))
+        .collect();
+    told.sort();
+    assert_eq!(told, [vec!["h1 10.0.0.3"; 4], vec!["h2 10.0.0.3"; 4]].concat());
+}
+
+#[test]
+fn vips_are_balanced_inline_over_several_switches() {
+    if !root("vips_are_balanced_inline_over_several_switches") {
+        return;
+    }
+    for (topology, links) in [("tree,3", 12), ("ring,4", 8), ("linear,5", 8)] {
+        let mut lb = Lb::new();
+        let mut fabric = Fabric::start_with(topology, "1.3", &[], Some(&lb));
+        fabric.wait_links(links);
+        lb.configure(&fabric.ports, VIP);
+        lb.start();
+        lb.wait_up(&[1, 2]);
+        assert_balanced(&fabric);
+        let fabric_took = lb.reason("to_backend_switch") + lb.reason("to_client_switch");
+        assert!(fabric_took > 0, "{topology}: from switch to switch the fabric carries what was rewritten");
+        fabric.assert_pingall(3);
+        lb.assert_ledger();
+        lb.detach();
+    }
+}
+
+#[test]
+fn vips_are_balanced_one_armed_over_several_switches() {
+    if !root("vips_are_balanced_one_armed_over_several_switches") {
+        return;
+    }
+    for (topology, links) in [("tree,3", 12), ("ring,4", 8), ("linear,5", 8)] {
+        let mut lb = Lb::new();
+        let mut fabric = Fabric::start_with(topology, "1.3", &[], Some(&lb));
+        fabric.wait_links(links);
+        for host in ["h1", "h2"] {
+            fabric.tell(&format!("own {host} 10.0.1.1"));
+        }
+        let balancer = &fabric.hosts[3];
+        lb.folder.file("lb.toml", &format!("[placement]\nkind = \"onearm\"\nhost = \"{balancer}\"\n{VIP}"));
+        lb.start();
+        lb.wait_up(&[1, 2]);
+        assert_balanced(&fabric);
+        lb.assert_ledger();
+        lb.detach();
+    }
 }

@@ -7,14 +7,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::daemon::binary;
-use super::net::ensure_ovs;
+use super::daemon::{Lb, binary};
+use super::net::{Net, ensure_ovs};
 use super::shell::{Folder, unique};
 
 /// A running network; torn down with this.
 pub struct Fabric {
     /// Where its files are; the controller's log is `ofshim.log`.
     pub folder: Folder,
+    /// Mininet's names of the hosts.
+    pub hosts: Vec<String>,
+    /// The switches' ports that they are at.
+    pub ports: Vec<String>,
+    /// The hosts by number, to run things on.
+    pub net: Net,
     child: Child,
     answers: BufReader<ChildStdout>,
 }
@@ -22,6 +28,11 @@ pub struct Fabric {
 impl Fabric {
     /// `topology` as `topology.py` has it, `openflow` is `1.0` or `1.3`.
     pub fn start(topology: &str, openflow: &str, options: &[&str]) -> Self {
+        Self::start_with(topology, openflow, options, None)
+    }
+
+    /// The same; the controller asks this balancer's daemon.
+    pub fn start_with(topology: &str, openflow: &str, options: &[&str], lb: Option<&Lb>) -> Self {
         ensure_ovs();
         let folder = Folder::new();
         let tag = format!("z{}", std::process::id() * 8 % 10_000 + u32::try_from(unique() % 8).unwrap());
@@ -35,6 +46,7 @@ impl Fabric {
             .arg(&folder.0)
             .args(options)
             .env("OFSHIM", binary("ofshim"))
+            .envs(lb.map(|lb| ("LB_SOCKET", lb.run_dir().join("lb.sock"))))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -48,7 +60,13 @@ impl Fabric {
             let _ = child.wait();
             panic!("Mininet did not start; `cargo xtask setup` installs it: {told}");
         }
-        Self { folder, child, answers }
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let list = |key: &str| told[key].as_array().unwrap().clone();
+        let texts = |key| list(key).iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let pids: Vec<u32> =
+            list("pids").iter().map(|pid| u32::try_from(pid.as_u64().unwrap()).unwrap()).collect();
+        let net = Net::of_processes(&pids);
+        Self { folder, hosts: texts("hosts"), ports: texts("ports"), net, child, answers }
     }
 
     /// Runs a command of `topology.py`; its answer.

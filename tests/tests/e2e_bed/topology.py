@@ -6,6 +6,7 @@ ofshim. Prints one line of JSON when it stands, and one for each command.
 """
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -13,7 +14,7 @@ from functools import partial
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "mininet"))
 
-from lb_mininet import LbSwitch, OfshimController  # noqa: E402
+from lb_mininet import LbSwitch, OfshimController, own_vip  # noqa: E402
 from mininet.net import Mininet  # noqa: E402
 from mininet.topo import Topo  # noqa: E402
 
@@ -192,6 +193,10 @@ class Lab:
         switch.cmd(f"ovs-ofctl -O {version} del-flows {switch.name}")
         switch.cmd(f"ovs-vsctl set-controller {switch.name} {target}")
 
+    def own(self, name: str, vip: str) -> None:
+        """Give a host a VIP, as backends have it in DSR."""
+        own_vip(self.node(name), vip)
+
     def wait(self, seconds: str) -> None:
         """Let time pass between two commands."""
         time.sleep(float(seconds))
@@ -217,7 +222,7 @@ def main() -> None:
         OfshimController,
         port=int(port),
         openflow=openflow,
-        lb_socket=f"{folder}/none.sock",
+        lb_socket=os.environ.get("LB_SOCKET", f"{folder}/none.sock"),
         run_dir=f"{folder}/ofshim",
         log_file=f"{folder}/ofshim.log",
         options=options,
@@ -234,7 +239,12 @@ def main() -> None:
             # Their own multicasts are not what is counted here.
             host.cmd("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
         lab = Lab(net, tag, foreign)
-        print(json.dumps({"switches": len(net.switches), "hosts": len(net.hosts)}), flush=True)
+        told = {
+            "hosts": [host.name for host in net.hosts],
+            "pids": [host.pid for host in net.hosts],
+            "ports": [host.defaultIntf().link.intf2.name for host in net.hosts],
+        }
+        print(json.dumps(told), flush=True)
         for line in sys.stdin:
             command, *arguments = line.split()
             print(json.dumps(getattr(lab, command)(*arguments)), flush=True)
