@@ -64,6 +64,7 @@ pub use action::{
     Action, Bundle, BundleLoad, CT_COMMIT, CT_FORCE, ConnTrack, Controller2, Controller2Property, CtZone,
     Encap, EncapProperty, Learn, Learn2, LearnField, LearnSource, LearnSpec, LearnTarget, MAX_LEN_NO_BUFFER,
     MoveBits, NAT_DST, NAT_PERSISTENT, NAT_PROTO_HASH, NAT_PROTO_RANDOM, NAT_SRC, Nat, NxAction, OutputField,
+    Sample4, SampleId,
 };
 pub use async_config::AsyncConfig;
 pub use error::{DecodeError, EncodeError, Problem};

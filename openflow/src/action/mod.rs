@@ -8,6 +8,7 @@ mod learn;
 mod move_bits;
 mod nicira;
 mod property;
+mod sample;
 mod select;
 mod v10;
 mod v13;
@@ -20,6 +21,7 @@ pub use learn::{Learn, Learn2, LearnField, LearnSource, LearnSpec, LearnTarget};
 pub use move_bits::MoveBits;
 pub use nicira::{NxAction, OutputField};
 pub use property::{Controller2, Controller2Property, Encap, EncapProperty};
+pub use sample::{Sample4, SampleId};
 pub use select::{Bundle, BundleLoad};
 
 /// Value of [`Action::Output`]'s `max_len` that sends whole packets to the controller (`OFPCML_NO_BUFFER`).

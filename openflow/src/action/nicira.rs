@@ -7,6 +7,7 @@
 use super::conntrack::{ConnTrack, Nat};
 use super::learn::{Learn, Learn2};
 use super::property::{Controller2, Encap};
+use super::sample::Sample4;
 use super::select::{Bundle, BundleLoad};
 use super::{Action, MoveBits};
 use crate::fields::oxm;
@@ -357,6 +358,8 @@ nx_actions! {
         45 = Learn2(Box<Learn2>) "learn";
         /// Put a header around the packet.
         46 = Encap(Encap) "encap";
+        /// Sample packets for IPFIX, with domain and point from fields.
+        51 = Sample4(Box<Sample4>) "sample";
     }
 }
 

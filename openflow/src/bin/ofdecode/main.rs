@@ -21,7 +21,7 @@ use input::{Piece, Source};
 /// follows a # is left out), lines of JSON with the digits in a member "hex", or a capture (pcap or pcapng) of the TCP
 /// connection between switch and controller.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(name = "ofdecode", version, max_term_width = 100, after_help = EXIT_STATUS)]
 struct Args {
     /// Files to read; - reads standard input.
     #[arg(value_name = "FILE", required_unless_present = "hex")]

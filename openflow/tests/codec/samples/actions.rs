@@ -6,7 +6,7 @@ use openflow::{
     Cookie, CtZone, Encap, EncapProperty, ExperimenterField, FieldId, GroupId, Learn, Learn2, LearnField,
     LearnSource, LearnSpec, LearnTarget, MacAddr, Match, MatchField, MeterId, MoveBits, NAT_DST,
     NAT_PERSISTENT, NAT_PROTO_RANDOM, NAT_SRC, NICIRA, Nat, NxAction as Nx, NxmField, OutputField, PortNo,
-    TableId,
+    Sample4, SampleId, TableId,
     Version::{V1_0, V1_3},
     ct_state,
 };
@@ -357,6 +357,14 @@ fn odd() -> Vec<Sample> {
     let established = ct_state::TRK | ct_state::EST;
     let state = NxmField::CtState { value: established, mask: Some(established) };
     let tracked = Match::new().eth_type(0x0800).with(state.into());
+    let sample4 = Sample4 {
+        probability: 9,
+        collector_set_id: 1,
+        obs_domain: SampleId::Immediate(2),
+        obs_point: SampleId::Field(FieldId::reg(0).whole()),
+        sampling_port: PortNo(5),
+        direction: 1,
+    };
     let unknown = vec![
         Action::Experimenter { experimenter: 0x99, body: vec![7; 8] },
         Action::Experimenter { experimenter: NICIRA, body: [&[0xab, 0xcd][..], &[7; 6]].concat() },
@@ -402,6 +410,12 @@ fn odd() -> Vec<Sample> {
             V1_3,
             doing(vec![Action::SetField(MatchField::Experimenter(flags))]),
             "TCP flags cannot be set",
+        ),
+        refused(
+            "nx_sample4",
+            V1_3,
+            doing(vec![Nx::Sample4(Box::new(sample4)).into()]),
+            "only version 3.4 has it",
         ),
         refused("actions_unknown_10", V1_0, doing(unknown.clone()), "it knows none of them"),
         refused("actions_unknown_13", V1_3, doing(unknown), "it knows none of them"),
