@@ -65,7 +65,7 @@ pub struct BatchRead {
     pub next: Option<Position>,
 }
 
-/// Reads entries from `from` on into `keys` and `values`, which are of one length (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+/// Reads entries of a hash map, or of an array, from `from` on into `keys` and `values`, which are of one length (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
 /// Does not count as a use of the entries in an LRU map.
 ///
 /// # Errors
@@ -76,7 +76,8 @@ pub fn lookup_batch<K: Plain, V: Plain>(
     keys: &mut [K],
     values: &mut [V],
 ) -> io::Result<BatchRead> {
-    let mut next = 0u32;
+    // One word for these maps; maps of other types write a whole key there.
+    let mut next = [0u32; 16];
     let given = from.0.unwrap_or(0);
     let mut attr = BatchAttr {
         in_batch: if from.0.is_some() { (&raw const given) as u64 } else { 0 },
@@ -94,7 +95,7 @@ pub fn lookup_batch<K: Plain, V: Plain>(
     let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
     let count = (attr.count as usize).min(room);
     match result {
-        Ok(()) => Ok(BatchRead { count, next: Some(Position(Some(next))) }),
+        Ok(()) => Ok(BatchRead { count, next: Some(Position(Some(next[0]))) }),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(BatchRead { count, next: None }),
         Err(error) => Err(error),
     }
