@@ -22,9 +22,31 @@ pub struct Checks {
     checker: Checker,
     /// When the members want to be woken.
     wake_at: Option<u64>,
+    /// Changes that are not in force yet.
+    late: Vec<Change>,
+    /// When they are to be, if there are any.
+    late_at: Option<u64>,
+    /// The earliest time to build the tables again for those who come up.
+    rested_at: u64,
     /// MACs that were seen to use a probe address.
     rivals: BTreeSet<(IpAddr, Mac)>,
 }
+
+/// When what has changed has to be in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Nothing has changed.
+    None,
+    /// Soon: who comes up or grows is not missed, and many of them share one building of the tables.
+    Soon,
+    /// Now: somebody gets packets that he should not.
+    AtOnce,
+}
+
+/// The least time between two buildings of the tables for those who come up.
+const BREATH_NS: u64 = 20_000_000;
+/// That time as a multiple of what the last building took.
+const BREATHS: u64 = 4;
 
 /// A change of a member, for the log.
 struct Change {
@@ -34,6 +56,15 @@ struct Change {
     cause: String,
 }
 
+/// What is alike in the changes of one host's members.
+type Key<'a> = (IpAddr, State, State, &'a str);
+
+impl Change {
+    fn key(&self) -> Key<'_> {
+        (self.backend.address, self.from, self.to, &self.cause)
+    }
+}
+
 impl Checks {
     /// Nothing is checked yet. `seed` is of the jitter.
     pub fn new(seed: u64) -> Self {
@@ -41,13 +72,22 @@ impl Checks {
             members: Members::new(seed),
             checker: Checker::default(),
             wake_at: None,
+            late: Vec::new(),
+            late_at: None,
+            rested_at: 0,
             rivals: BTreeSet::new(),
         }
     }
 
     /// When [`Daemon::wake_checks`] has something to do.
     pub fn next_wake(&self) -> Option<u64> {
-        self.wake_at.into_iter().chain(self.checker.next_poll()).min()
+        self.wake_at.into_iter().chain(self.checker.next_poll()).chain(self.late_at).min()
+    }
+
+    /// The tables were built, from `began_ns` to `ended_ns`, of what is known now.
+    pub fn planned(&mut self, began_ns: u64, ended_ns: u64) {
+        let rest_ns = ended_ns.saturating_sub(began_ns).saturating_mul(BREATHS).max(BREATH_NS);
+        self.rested_at = ended_ns.saturating_add(rest_ns);
     }
 }
 
@@ -58,7 +98,7 @@ impl Daemon {
         self.probes.listen_for(&probe_addresses(&self.config))?;
         let Self { checks, prober, config, .. } = self;
         let actions = checks.members.configure(config, |address| prober.state(address), now);
-        self.obey_members(actions, false)
+        self.obey_members(actions, Effect::None)
     }
 
     /// Asks whether anybody else has a probe address (RFC 5227, 2.1; RFC 4862, 5.4): the answer is logged.
@@ -73,12 +113,12 @@ impl Daemon {
         let now = sys::clock_monotonic();
         let frames = self.checks.checker.poll(now);
         self.send(&frames);
-        if self.checks.wake_at.is_none_or(|at| at > now) {
-            return Ok(());
+        if self.checks.wake_at.is_some_and(|at| at <= now) {
+            self.checks.wake_at = None;
+            let actions = self.checks.members.wake(drained_up_to, now);
+            self.obey_members(actions, Effect::None)?;
         }
-        self.checks.wake_at = None;
-        let actions = self.checks.members.wake(drained_up_to, now);
-        self.obey_members(actions, false)
+        if self.checks.late_at.is_some_and(|at| at <= now) { self.put_into_force() } else { Ok(()) }
     }
 
     /// Takes in a frame that came in by a port: an answer to a check, a question after a probe address, or its use by
@@ -99,13 +139,11 @@ impl Daemon {
             Some((run, News::Done(result))) => members.done(run, result, arrival.received.at_ns, now),
             None => return Ok(()),
         };
-        self.obey_members(actions, false)
+        self.obey_members(actions, Effect::None)
     }
 
-    /// Carries out what the members want done, and puts changes into force. `replan`: something else has changed too.
-    pub(super) fn obey_members(&mut self, actions: Vec<Action>, mut replan: bool) -> Result<()> {
-        let mut changes = Vec::new();
-        let mut actions = actions;
+    /// Carries out what the members want done, and puts changes into force. `effect` is of what else has changed.
+    pub(super) fn obey_members(&mut self, mut actions: Vec<Action>, mut effect: Effect) -> Result<()> {
         while !actions.is_empty() {
             let mut more = Vec::new();
             for action in actions {
@@ -116,18 +154,33 @@ impl Daemon {
                         self.send(&frames);
                     }
                     Action::Change { backend, from, to, cause } => {
-                        changes.push(Change { backend, from, to, cause: cause.to_string() });
+                        let comes = to == State::Up && from != State::Up;
+                        effect = effect.max(if comes { Effect::Soon } else { Effect::AtOnce });
+                        self.checks.late.push(Change { backend, from, to, cause: cause.to_string() });
                     }
-                    Action::Share => replan = true,
+                    Action::Share => effect = effect.max(Effect::Soon),
                     Action::NextWakeAt(at) => self.checks.wake_at = Some(at),
                 }
             }
             actions = more;
         }
-        if replan || !changes.is_empty() {
-            self.replan()?;
+        let rested_at = self.checks.rested_at;
+        match effect {
+            Effect::None => Ok(()),
+            Effect::Soon if rested_at > sys::clock_monotonic() => {
+                self.checks.late_at.get_or_insert(rested_at);
+                Ok(())
+            }
+            Effect::Soon | Effect::AtOnce => self.put_into_force(),
         }
+    }
+
+    /// Builds the tables of what is known, and says what has changed.
+    fn put_into_force(&mut self) -> Result<()> {
+        self.replan()?;
+        self.checks.late_at = None;
         // The line says what is so, not what will be.
+        let changes = std::mem::take(&mut self.checks.late);
         self.log_changes(&changes);
         Ok(())
     }
@@ -216,23 +269,25 @@ impl Daemon {
         }
     }
 
-    /// One line for a backend whose members all changed alike, else one for each.
+    /// One line for a backend whose members all changed alike, else one for each; in the order of the changes.
     fn log_changes(&self, changes: &[Change]) {
-        let mut alike: BTreeMap<(IpAddr, State, State, &str), Vec<&Change>> = BTreeMap::new();
+        let mut alike: BTreeMap<Key<'_>, Vec<&Change>> = BTreeMap::new();
         for change in changes {
-            let key = (change.backend.address, change.from, change.to, change.cause.as_str());
-            alike.entry(key).or_default().push(change);
+            alike.entry(change.key()).or_default().push(change);
         }
-        for ((address, from, to, cause), changes) in alike {
+        for change in changes {
+            let Some(changes) = alike.remove(&change.key()) else { continue };
+            let Change { backend, from, to, cause } = change;
+            let address = backend.address;
             let all = self.plan.backends.values().filter(|b| b.key.address == address).count();
             if changes.len() == all {
-                log_change(&format!("backend {address}"), from, to, cause);
+                log_change(&format!("backend {address}"), *from, *to, cause);
                 continue;
             }
             for change in changes {
                 let key = change.backend.vip;
                 let vip = self.plan.vips.values().find(|vip| vip.key == key).map_or("?", |v| v.name.as_str());
-                log_change(&format!("backend {address} of VIP {vip}"), from, to, cause);
+                log_change(&format!("backend {address} of VIP {vip}"), *from, *to, cause);
             }
         }
     }

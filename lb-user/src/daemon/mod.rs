@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lb_core::host::config::{Admin, Config, PlacementKind};
-use lb_core::host::health::{Command, Event, Prober};
+use lb_core::host::health::{Command, Event, Prober, Reason, State};
 use lb_core::host::ids::Ids;
 use lb_core::host::overlay::Whom;
 use lb_core::host::plan::{Plan, health_view};
@@ -45,7 +45,7 @@ use crate::object;
 use crate::server::{self, Denied, Query};
 
 use self::admin::Administration;
-use self::checks::Checks;
+use self::checks::{Checks, Effect};
 use self::lookout::Lookout;
 use self::network::Host;
 use self::place::Placed;
@@ -350,6 +350,7 @@ impl Daemon {
 
     /// Makes the tables what configuration and health say they should be.
     fn replan(&mut self) -> Result<()> {
+        let began_ns = sys::clock_monotonic();
         let view = health_view(&self.checks.members, &self.prober);
         let plan = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan))?;
         let ports = self.placed.records();
@@ -358,6 +359,7 @@ impl Daemon {
         tables::apply(&mut self.dataplane, around, &self.plan, &plan)?;
         self.plan = plan;
         self.planned_ns = sys::clock_monotonic();
+        self.checks.planned(began_ns, self.planned_ns);
         Ok(())
     }
 
@@ -389,7 +391,7 @@ impl Daemon {
     /// Hands an event to the prober and does what it says; returns when it wants to be woken.
     fn event(&mut self, event: Event) -> Result<Option<u64>> {
         let mut wake_at = None;
-        let (mut moved, mut actions) = (false, Vec::new());
+        let (mut effect, mut actions) = (None, Vec::new());
         let mut commands = self.prober.handle(event, sys::clock_monotonic());
         while !commands.is_empty() {
             let mut more = Vec::new();
@@ -401,7 +403,9 @@ impl Daemon {
                         }
                     }
                     Command::StateChange { backend, to, reason, .. } => {
-                        moved = true;
+                        // Nobody waits for one that has come; the others are in the tables.
+                        let came = to == State::Up && !matches!(reason, Reason::Moved { .. });
+                        effect = effect.max(Some(if came { Effect::Soon } else { Effect::AtOnce }));
                         let now = sys::clock_monotonic();
                         actions.extend(self.checks.members.host_changed(backend, to, reason, now));
                     }
@@ -410,8 +414,8 @@ impl Daemon {
             }
             commands = more;
         }
-        if moved {
-            self.obey_members(actions, true)?;
+        if let Some(effect) = effect {
+            self.obey_members(actions, effect)?;
         }
         Ok(wake_at)
     }
