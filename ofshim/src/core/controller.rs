@@ -7,7 +7,7 @@ use openflow::{DatapathId, FlowRemovedReason, PacketIn, PortNo, READ_CHUNK_BYTES
 
 use super::cookie::{Purpose, cookie};
 use super::event::{Command, ConnId, Event, Level, Settings, Source};
-use super::limit::Limiter;
+use super::limit::{Limiter, more};
 use super::link::Context;
 use super::net::explain::{Asked, End};
 use super::net::{Admitted, FoundRoute, Network, NewMember, Out};
@@ -293,6 +293,15 @@ impl Controller {
                     commands.push(Command::Log { level: *level, text: text.clone() });
                     continue;
                 }
+                Out::Moved { station, from, to } => {
+                    let key = LogKey::Moved(to.dpid, *station);
+                    if let Some(left_out) = self.limiter.allow(key, now) {
+                        let text = format!("host {} moved from {from} to {to}", station.mac);
+                        let text = text + &more(left_out);
+                        commands.push(Command::Log { level: Level::Info, text });
+                    }
+                    continue;
+                }
             };
             let conn = self.by_dpid.get(&dpid).copied();
             let (sessions, mut ctx) = self.context(commands, now);
@@ -307,7 +316,7 @@ impl Controller {
                 Out::PacketOut { packet, .. } => switch.send_packet(packet, link, &mut ctx),
                 Out::Hold { key, .. } => switch.hold(key, link, &mut ctx),
                 Out::Flush { .. } => switch.flush(link, &mut ctx),
-                Out::Barrier { .. } | Out::Dropped { .. } | Out::Log { .. } => {}
+                Out::Barrier { .. } | Out::Dropped { .. } | Out::Moved { .. } | Out::Log { .. } => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use openflow::{Action, BufferId, DatapathId, FlowMod, MacAddr, PacketOut, Port, 
 
 use super::flows::Hop;
 use super::key::matches_v6;
-use super::{FlowKey, Metric, Network, Out};
+use super::{FlowKey, Metric, Network, Out, SWITCH_AGE};
 use crate::core::cookie::{Purpose, Sequence};
 use crate::core::discover::{Finding, Heard};
 use crate::core::event::Level;
@@ -115,6 +115,7 @@ impl Network {
             self.port_lost(Place::new(dpid, gone));
         }
         self.v6 = self.members.values().all(|member| matches_v6(member.version));
+        self.lost.remove(&dpid);
         self.topology.add_switch(dpid);
         self.reconcile_routes(dpid, found);
         if self.settings.proactive {
@@ -135,6 +136,7 @@ impl Network {
             return;
         }
         self.v6 = self.members.values().all(|member| matches_v6(member.version));
+        self.lost.insert(dpid, now);
         let then = self.pending.switch_lost(dpid);
         self.out.extend(then);
         match &mut self.discovery {
@@ -143,6 +145,28 @@ impl Network {
                 let change = self.topology.remove_switch(dpid);
                 self.topology_changed(&change);
             }
+        }
+    }
+
+    /// Forgets switches that did not come back, with their links, hosts and hops.
+    pub(super) fn forget_lost(&mut self) {
+        let Some(then) = self.now.checked_sub(SWITCH_AGE) else { return };
+        let old: Vec<DatapathId> =
+            self.lost.iter().filter(|(_, since)| **since <= then).map(|(dpid, _)| *dpid).collect();
+        for dpid in old {
+            self.lost.remove(&dpid);
+            for (key, at, _) in self.flows.at(dpid) {
+                self.flows.remove(&key, at);
+            }
+            let places: Vec<Place> = self.hosts.ports_of(dpid).map(|(place, _)| place).collect();
+            for place in places {
+                for station in self.hosts.forget_place(place) {
+                    self.refresh_ahead(station);
+                }
+            }
+            self.ahead.forget_switch(dpid);
+            let change = self.topology.remove_switch(dpid);
+            self.topology_changed(&change);
         }
     }
 

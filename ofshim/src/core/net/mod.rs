@@ -37,6 +37,7 @@ use super::discover::{self, Discovery};
 use super::entries::Key;
 use super::event::Level;
 use super::forward::DropReason;
+use super::learn::Station;
 use super::topo::{Place, Topology};
 use super::vip::VipKnowledge;
 
@@ -125,7 +126,16 @@ pub enum Out {
         /// Why.
         reason: DropReason,
     },
-    /// What is learned behind these ports of a switch is not true any more.
+    /// A host was heard somewhere else than before.
+    Moved {
+        /// The host.
+        station: Station,
+        /// Where it was.
+        from: Place,
+        /// Where it is.
+        to: Place,
+    },
+    /// What a switch learned is not true any more.
     Flush {
         /// The switch.
         dpid: DatapathId,
@@ -147,6 +157,8 @@ pub struct Network {
     members: BTreeMap<DatapathId, Member>,
     /// Whether all switches match IPv6 addresses.
     v6: bool,
+    /// Switches whose connection ended, and when.
+    lost: BTreeMap<DatapathId, Duration>,
     discovery: Option<Discovery>,
     topology: Topology,
     hosts: Hosts,
@@ -164,6 +176,8 @@ pub struct Network {
 
 /// A host that is not heard for so long is forgotten, unless an entry of its traffic lives.
 const HOST_AGE: Duration = Duration::from_secs(300);
+/// A switch that does not come back is forgotten after so long.
+const SWITCH_AGE: Duration = Duration::from_secs(60);
 /// A host that is not heard for so long is asked whether it is there.
 const ASK_AGE: Duration = Duration::from_secs(270);
 /// From one sweep of the hosts to the next.
@@ -179,6 +193,7 @@ impl Network {
             known: VipKnowledge::default(),
             members: BTreeMap::new(),
             v6: true,
+            lost: BTreeMap::new(),
             topology: Topology::default(),
             hosts: Hosts::default(),
             flows: Flows::default(),
@@ -215,6 +230,7 @@ impl Network {
         if now.saturating_sub(self.swept) >= SWEEP {
             self.swept = now;
             self.age_hosts();
+            self.forget_lost();
         }
     }
 

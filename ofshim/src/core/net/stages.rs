@@ -205,7 +205,7 @@ impl Network {
                 self.refresh_ahead(station);
             }
             Learned::Moved { from } => {
-                self.log(Level::Info, format!("host {} moved from {from} to {at}", station.mac));
+                self.out.push(Out::Moved { station, from, to: at });
                 for key in self.flows.of_station(station) {
                     self.reroute(&key);
                 }
