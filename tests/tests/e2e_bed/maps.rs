@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::shell::must;
 
 /// What packets, not people, write.
-const COUNTED: [&str; 13] = [
+const COUNTED: [&str; 14] = [
     "CONNS",
     "HALF_OPEN",
     "SNAT",
@@ -22,6 +22,7 @@ const COUNTED: [&str; 13] = [
     "TICKETS",
     "CAPS",
     "EVENTS",
+    "CAPTURE",
 ];
 
 /// Every pinned map that is written by the daemon, by name: keys and values in order. A map in a map shows the ids of
