@@ -196,10 +196,13 @@ impl Sweep {
         }
         tally.finish(&mut pass);
         self.correct_loads(&pass, &loads)?;
-        pass.cpu_ns += sys::clock_thread().saturating_sub(step_began);
+        let step = sys::clock_thread().saturating_sub(step_began);
+        pass.cpu_ns += step;
+        let took = sys::clock_monotonic().saturating_sub(pass.started_ns);
+        let left = SHORTEST_PASS_NS.saturating_sub(took).max(step * PAUSE);
+        let goes_on = pause(Duration::from_nanos(left));
         pass.ended_ns = sys::clock_monotonic();
-        let left = SHORTEST_PASS_NS.saturating_sub(pass.ended_ns.saturating_sub(pass.started_ns));
-        Ok(pause(Duration::from_nanos(left)).then_some(pass))
+        Ok(goes_on.then_some(pass))
     }
 
     /// The loads of all backends, as the programs keep them.
