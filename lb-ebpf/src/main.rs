@@ -73,6 +73,11 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
+/// The version of the tables that the programs work on; who loads the object onto others' tables refuses another one.
+#[unsafe(link_section = "lb_schema")]
+#[unsafe(no_mangle)]
+static LB_SCHEMA: u32 = lb_core::table::SCHEMA_VERSION;
+
 /// Helpers of the kernel ask for it; the sources are MIT or Apache-2.0 otherwise.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

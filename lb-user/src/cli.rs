@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_core::host::config::{Arguments, Config};
 
 use crate::conns::{Clients, Fields, MAX_LIMIT, PROTOCOLS, Place, STATES};
-use crate::control::cli::{BackendArgs, ReloadArgs};
+use crate::control::cli::{BackendArgs, ReloadArgs, UpgradeArgs};
 use crate::daemon::Options;
 use crate::failure::Failure;
 
@@ -63,6 +63,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  lb reload --check\n  lb reload\n\n\
             SIGHUP does the same as 'lb reload'. Tracked connections stay; a file with a mistake changes nothing.")]
     Reload(ReloadArgs),
+    /// Replace the running XDP programs under load, without losing a packet or a connection
+    #[command(
+        after_help = "Examples:\n  lb upgrade --verify\n  lb upgrade --verify --window 10s --object lb.bpf.o\n\n\
+            Exit status 1 says that the new programs were taken back, 2 that they were refused."
+    )]
+    Upgrade(UpgradeArgs),
     /// List tracked connections
     #[command(
         alias = "connections",
@@ -346,6 +352,7 @@ fn help_of(arguments: &[OsString]) -> &'static str {
         ("backend", "lb backend"),
         ("backends", "lb backend"),
         ("reload", "lb reload"),
+        ("upgrade", "lb upgrade"),
         ("conn", "lb conn"),
         ("connections", "lb conn"),
         ("stats", "lb stats"),

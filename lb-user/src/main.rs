@@ -8,7 +8,7 @@ use anyhow::Context;
 use lb_user::api::Detached;
 use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
 use lb_user::client::AskError;
-use lb_user::control::cli::{BackendArgs, BackendOrder, ReloadArgs};
+use lb_user::control::cli::{BackendArgs, BackendOrder, ReloadArgs, UpgradeArgs};
 use lb_user::control::{self, Administered};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
@@ -40,6 +40,15 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Backend(BackendArgs { order: None }) => {
             let status = client::status(&run_dir).await?;
             show(json, &status.vips, |_| render::backends(&status))?;
+        }
+        Command::Upgrade(UpgradeArgs { object, verify, window }) => {
+            let object = lb_user::object::bytes(object.as_deref(), false)
+                .map_err(|error| Failure::from(error).with_status(WRONG_INPUT))?;
+            let upgraded = control::client::upgrade(&run_dir, object, verify.then_some(window)).await?;
+            show(json, &upgraded, control::render::upgraded)?;
+            if upgraded.rolled_back.is_some() {
+                return Ok(ExitCode::from(AT_WORK));
+            }
         }
         Command::Reload(ReloadArgs { check }) => {
             show(json, &control::client::reload(&run_dir, check).await?, control::render::reloaded)?;

@@ -43,6 +43,10 @@ async fn pretend(mut queries: mpsc::Receiver<Query>) {
                     })
                     .unwrap();
             }
+            Query::Order(Ask::Upgrade { object, verify, reply }) => {
+                let told = format!("{} bytes, {verify:?}", object.len());
+                reply.send(Err(Denied::Wrong(told))).unwrap();
+            }
             Query::Order(Ask::Reload { check, reply }) => {
                 let (file, changes) = ("lb.toml".to_owned(), Vec::new());
                 reply.send(Ok(Reloaded { file, applied: !check, changes })).unwrap();
@@ -114,6 +118,10 @@ async fn client_and_server_understand_each_other() {
     let failure = Failure::from(refused);
     assert!(failure.message.contains("10.0.0.9:80 Some(\"web\") Add { name: Some(\"a&b\")"), "{failure}");
     assert_eq!(failure.status, 2, "a refused order is wrong input");
+    let window = std::time::Duration::from_millis(1500);
+    let large = control::client::upgrade(run_dir, vec![0; 2 << 20], Some(window)).await.unwrap_err();
+    let failure = Failure::from(large);
+    assert!(failure.message.contains("2097152 bytes, Some(1.5s)"), "{failure}");
     for check in [false, true] {
         assert_eq!(control::client::reload(run_dir, check).await.unwrap().applied, !check);
     }
@@ -150,6 +158,7 @@ async fn bad_requests_are_refused_in_one_line() {
         ("POST /v1/backend/enable?backend=h1&weight=1", "", 400, "enable takes no weight"),
         ("POST /v1/backend/weight?backend=h1", "", 400, "weight is missing"),
         ("POST /v1/backend/weight?backend=h1&weight=257", "", 400, "0 to 256"),
+        ("POST /v1/upgrade?verify_ms=1000000", "", 400, "more than 600 s"),
         ("POST /v1/reload?check=maybe", "", 400, "check"),
         ("GET /v1/backend/drain?backend=h1", "", 405, "method not allowed"),
         ("POST /v1/detach", long.as_str(), 413, "length limit"),

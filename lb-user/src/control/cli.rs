@@ -1,5 +1,6 @@
 //! The arguments of orders.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -74,6 +75,20 @@ pub struct ReloadArgs {
     /// Only check the file and show what would change
     #[arg(long)]
     pub check: bool,
+}
+
+/// Arguments of `lb upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The XDP object to run; without it the one in this binary
+    #[arg(long, value_name = "FILE")]
+    pub object: Option<PathBuf>,
+    /// Compare the books before and after, and take the programs back if they are wrong
+    #[arg(long)]
+    pub verify: bool,
+    /// How long to compare them: 2s, 1m
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time, requires = "verify")]
+    pub window: Duration,
 }
 
 /// Whom an order is for.

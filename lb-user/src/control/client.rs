@@ -6,10 +6,10 @@ use std::time::Duration;
 use hyper::Method;
 use lb_core::host::overlay::Order;
 
-use crate::client::{self, AskError, ask, escaped};
+use crate::client::{self, AskError, ask, ask_with, escaped};
 use crate::failure::Failure;
 
-use super::{Administered, Drain, Ordered, Reloaded};
+use super::{Administered, Drain, Ordered, Reloaded, Upgraded, server};
 
 /// Between two looks at a drain.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -60,6 +60,23 @@ pub async fn backend(
 /// No daemon, or it refuses the file.
 pub async fn reload(run_dir: &Path, check: bool) -> Result<Reloaded, AskError> {
     ask(run_dir, Method::POST, if check { "/v1/reload?check=true" } else { "/v1/reload" }).await
+}
+
+/// Makes the daemon run the programs of another object, after comparing the books for `verify`, if that is asked for.
+///
+/// # Errors
+/// No daemon, or it refuses the object.
+pub async fn upgrade(
+    run_dir: &Path,
+    object: Vec<u8>,
+    verify: Option<Duration>,
+) -> Result<Upgraded, AskError> {
+    let path = verify.map_or_else(
+        || "/v1/upgrade".to_owned(),
+        |time| format!("/v1/upgrade?verify_ms={}", time.as_millis()),
+    );
+    let patience = server::UPGRADE_PATIENCE + verify.unwrap_or_default();
+    ask_with(run_dir, Method::POST, &path, object.into(), patience).await
 }
 
 /// Waits until the drains of `backends` are done or over, calling `progress` whenever one of them has moved; they are

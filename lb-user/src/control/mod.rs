@@ -7,6 +7,7 @@
 //! | `POST /v1/backend/weight?backend=B&vip=V&weight=N` | [`Ordered`] |
 //! | `POST /v1/backend/add?backend=ADDRESS[:PORT]&vip=V&name=N&weight=N` | [`Ordered`] |
 //! | `POST /v1/backend/remove?backend=B&vip=V` | [`Ordered`] |
+//! | `POST /v1/upgrade`, `POST /v1/upgrade?verify_ms=N`, the XDP object as body | [`Upgraded`] |
 //! | `POST /v1/reload`, `POST /v1/reload?check=true` | [`Reloaded`] |
 //!
 //! `vip` may be left out: then every VIP that has such a backend is meant, or the only one there is. A refused order is
@@ -18,6 +19,7 @@ pub mod render;
 pub mod server;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_core::host::overlay;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,15 @@ pub enum Ask {
         order: overlay::Order,
         /// Where the answer goes.
         reply: Reply<Ordered>,
+    },
+    /// To run other programs.
+    Upgrade {
+        /// The XDP object.
+        object: Vec<u8>,
+        /// How long to compare the books before it stays.
+        verify: Option<Duration>,
+        /// Where the answer goes.
+        reply: Reply<Upgraded>,
     },
     /// To read the file again.
     Reload {
@@ -63,6 +74,68 @@ pub struct Reloaded {
     pub applied: bool,
     /// What changed, one line each; nothing if the file says what is in force.
     pub changes: Vec<String>,
+}
+
+/// What an upgrade did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The books were compared.
+    pub verified: bool,
+    /// Why the old programs are back; none if the new ones stay.
+    pub rolled_back: Option<String>,
+    /// Links whose program was replaced.
+    pub links: u32,
+    /// Microseconds from before the first link to after the last; each of them changed in one step.
+    pub swap_us: u64,
+    /// Established TCP flows.
+    pub flows: Flows,
+    /// Packets from before the swap to the end.
+    pub packets: Packets,
+    /// What the ports' devices lost in that time, after the program's verdict.
+    pub losses: Losses,
+}
+
+/// Established TCP flows before and after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Before.
+    pub before: u64,
+    /// After, new ones included.
+    pub after: u64,
+    /// Of those before, the ones that are at the same backend.
+    pub kept: u64,
+    /// Of those before, the ones that are at another backend: none, or the upgrade is taken back.
+    pub moved: u64,
+    /// Of those before, the ones that are no longer established.
+    pub ended: u64,
+}
+
+/// Packets by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packets {
+    /// Came in.
+    pub received: u64,
+    /// Were rewritten and sent on.
+    pub forwarded: u64,
+    /// Were answered by the balancer.
+    pub answered: u64,
+    /// Went on untouched.
+    pub passed: u64,
+    /// Were dropped for a named reason.
+    pub dropped: u64,
+    /// Came in and did not end. Packets that a processor is working on count until they end.
+    pub lost: u64,
+}
+
+/// What devices lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// On the way in.
+    pub receive_dropped: u64,
+    /// On the way out.
+    pub transmit_dropped: u64,
+    /// Damaged.
+    pub errors: u64,
 }
 
 /// A backend as an order left it.

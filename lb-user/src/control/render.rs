@@ -1,6 +1,6 @@
 //! The daemon's answers to orders, for people.
 
-use super::{Administered, Drain, Ordered, Reloaded};
+use super::{Administered, Drain, Ordered, Reloaded, Upgraded};
 
 /// One line for each backend.
 pub fn ordered(ordered: &Ordered) -> String {
@@ -17,6 +17,47 @@ pub fn reloaded(reloaded: &Reloaded) -> String {
         (false, false) => format!("{file}: would be taken; not applied, since --check was given\n"),
     });
     text
+}
+
+/// What an upgrade did, row by row.
+pub fn upgraded(upgraded: &Upgraded) -> String {
+    let Upgraded { verified, rolled_back, links, swap_us, flows, packets, losses } = upgraded;
+    let outcome = match (rolled_back, verified) {
+        (Some(why), _) => format!("taken back: {why}"),
+        (None, true) => "in place, books verified".to_owned(),
+        (None, false) => "in place, books not verified".to_owned(),
+    };
+    let rows = [
+        ("programs", outcome),
+        ("links", format!("{links} swapped in {swap_us} us")),
+        (
+            "flows",
+            format!(
+                "{} established before, {} kept, {} moved, {} ended, {} established after",
+                flows.before, flows.kept, flows.moved, flows.ended, flows.after
+            ),
+        ),
+        (
+            "packets",
+            format!(
+                "{} received, {} forwarded, {} answered, {} passed, {} dropped, {} lost",
+                packets.received,
+                packets.forwarded,
+                packets.answered,
+                packets.passed,
+                packets.dropped,
+                packets.lost
+            ),
+        ),
+        (
+            "devices",
+            format!(
+                "{} dropped receiving, {} dropped sending, {} errors",
+                losses.receive_dropped, losses.transmit_dropped, losses.errors
+            ),
+        ),
+    ];
+    rows.iter().map(|(name, text)| format!("{name:<9} {text}\n")).collect()
 }
 
 /// `10.0.0.1 of VIP web: draining, weight 1, 12 connections left, disabled in 43 s`.

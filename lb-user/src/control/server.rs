@@ -1,8 +1,11 @@
 //! The paths of orders.
 
 use axum::Router;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query as UrlQuery, State};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query as UrlQuery, State};
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
@@ -14,12 +17,23 @@ use crate::server::{PATIENCE, Queries, Query, Refusal, ask_order};
 
 use super::Ask;
 
+/// The largest XDP object that is taken.
+const MAX_OBJECT_BYTES: usize = 32 << 20;
+/// The longest time in which an upgrade is verified.
+pub const LONGEST_VERIFY: Duration = Duration::from_secs(600);
+/// How long an upgrade may take beside that: checking the programs, and counting the flows twice.
+pub const UPGRADE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// What the paths are, for those who mistype one.
-pub const PATHS: &str = "POST /v1/backend/drain, disable, enable, weight, add, remove, POST /v1/reload";
+pub const PATHS: &str =
+    "POST /v1/backend/drain, disable, enable, weight, add, remove, POST /v1/reload, /v1/upgrade";
 
 /// The routes.
 pub fn routes() -> Router<mpsc::Sender<Query>> {
-    Router::new().route("/v1/backend/{order}", post(backend)).route("/v1/reload", post(reload))
+    Router::new()
+        .route("/v1/backend/{order}", post(backend))
+        .route("/v1/reload", post(reload))
+        .route("/v1/upgrade", post(upgrade).layer(DefaultBodyLimit::max(MAX_OBJECT_BYTES)))
 }
 
 /// The parameters of an order about backends, as they came.
@@ -75,6 +89,29 @@ impl BackendParameters {
             None => Ok(order),
         }
     }
+}
+
+/// The parameters of an upgrade.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpgradeParameters {
+    verify_ms: Option<u64>,
+}
+
+async fn upgrade(
+    State(queries): Queries,
+    parameters: Result<UrlQuery<UpgradeParameters>, QueryRejection>,
+    object: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
+    let UrlQuery(UpgradeParameters { verify_ms }) = parameters.map_err(|error| bad(error.body_text()))?;
+    let object = object.map_err(|error| Refusal(error.status(), error.body_text()))?;
+    let verify = verify_ms.map(Duration::from_millis);
+    if verify.is_some_and(|verify| verify > LONGEST_VERIFY) {
+        return Err(bad(format!("verify_ms: more than {} s; give less", LONGEST_VERIFY.as_secs())));
+    }
+    let patience = UPGRADE_PATIENCE + verify.unwrap_or_default();
+    ask_order(&queries, patience, |reply| Ask::Upgrade { object: object.to_vec(), verify, reply }).await
 }
 
 /// The parameters of a reload.

@@ -18,6 +18,7 @@ pub mod records;
 mod reload;
 mod sweeper;
 pub mod tables;
+mod upgrade;
 mod view;
 
 use std::net::SocketAddr;
@@ -53,6 +54,7 @@ use self::probe::Probes;
 use self::record::Record;
 use self::reload::Reload;
 use self::sweeper::Sweeper;
+use self::upgrade::Upgrade;
 
 /// The lock in the run directory: one daemon at a time.
 const LOCK: &str = "lb.lock";
@@ -97,6 +99,7 @@ struct Daemon {
     record: Record,
     probes: Probes,
     lookout: Lookout<Reload>,
+    upgrade: Option<Upgrade>,
     /// Where a one-armed balancer is.
     host: Option<Host>,
     config_file: Option<PathBuf>,
@@ -161,6 +164,7 @@ pub async fn start(mut options: Options) -> Result<Ready> {
         pins: pins.clone(),
         probes: Probes::default(),
         lookout: Lookout::default(),
+        upgrade: None,
         host: None,
         config_file: options.config_file,
         prober: Prober::new(health),
@@ -272,6 +276,10 @@ impl Daemon {
                 (facts, reloads) = self.lookout.next() => {
                     let wake_at = self.reload_with(&facts, reloads)?;
                     self.network_seen(&facts)?.or(wake_at)
+                }
+                due = Upgrade::next(&mut self.upgrade) => {
+                    self.upgrade_goes_on(due)?;
+                    None
                 }
                 event = Host::next(&mut self.host) => self.host_changed(event)?,
                 _ = hangup.recv() => {
@@ -461,6 +469,10 @@ impl Daemon {
                 };
                 reply.send(answer).ok();
                 Ok(wake_at)
+            }
+            Ask::Upgrade { object, verify, reply } => {
+                self.upgrade(object, verify, reply);
+                Ok(None)
             }
             Ask::Reload { check, reply } => {
                 self.reload(check, Some(reply));

@@ -29,7 +29,7 @@ impl Role {
         }
     }
 
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Balance => "balance",
             Self::Pass => "pass",

@@ -18,6 +18,7 @@ mod pod;
 mod ring;
 mod sweep;
 mod tables;
+mod upgrade;
 
 use std::fs::File;
 use std::path::Path;
@@ -35,6 +36,7 @@ pub use pins::Pins;
 pub use ring::{Record, Ring};
 pub use sweep::{Pass, Sweep};
 pub use tables::Counters;
+pub use upgrade::{Swap, Version, VersionLoader};
 
 /// The maps of the object, all pinned.
 pub const MAPS: [&str; 27] = [
@@ -101,7 +103,8 @@ impl DataPlane {
         if !adopted {
             pins.remove_maps().context("cannot remove an incomplete set of maps")?;
         }
-        let loaded = Self::load_programs(object, &pins, connections);
+        let fits = upgrade::check(object, &pins);
+        let loaded = fits.and_then(|()| Self::load_programs(object, &pins, connections));
         if loaded.is_err() && !adopted {
             pins.remove_maps().ok();
             pins.remove_empty();

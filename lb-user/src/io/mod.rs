@@ -19,6 +19,7 @@
 
 pub mod arp;
 pub mod bpf;
+pub mod devices;
 pub mod discovery;
 pub mod doctor;
 pub mod ethtool;

@@ -5,9 +5,11 @@
 mod daemon;
 mod fabric;
 mod host;
+pub mod many;
 mod maps;
 mod mininet;
 mod net;
+pub mod object;
 mod raw;
 mod shell;
 mod tag;
@@ -19,5 +21,5 @@ pub use maps::contents;
 pub use mininet::Mininet;
 pub use net::{Mode, Net, address};
 pub use raw::{Capture, Frame, Wire, enter};
-pub use shell::{Folder, Process, must, root, run, wait};
+pub use shell::{Folder, Process, StopAtEnd, must, root, run, wait};
 pub use tag::Tagger;

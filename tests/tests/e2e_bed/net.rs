@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Output;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::shell::{must, run};
+use super::shell::{Process, must, run};
 
 /// Who forwards on the bridges.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,6 +184,14 @@ impl Net {
     /// Whether all of `count` pings were answered.
     pub fn ping(&self, from: u32, to: &str, count: u32) -> bool {
         self.try_on(from, &format!("ping -q -c {count} -i 0.05 -W 1 {to}")).status.success()
+    }
+
+    /// Pings from a host to an address, a hundred a second, until this ends.
+    pub fn flood(&self, from: u32, to: &str) -> Process {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &self.ns(from), "ping", "-q", "-i", "0.01", to]);
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        Process(command.spawn().unwrap())
     }
 
     /// `ethtool -k` of every host.

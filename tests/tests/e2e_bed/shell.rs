@@ -83,3 +83,12 @@ impl Drop for Process {
         let _ = self.0.wait();
     }
 }
+
+/// Sets a flag when it goes, also when a test fails: threads that run until then end, and the failure is seen.
+pub struct StopAtEnd<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
