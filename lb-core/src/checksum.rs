@@ -3,6 +3,8 @@
 //! All values are kept as they lie in memory (network byte order read by a native load): the one's
 //! complement sum does not care for byte order as long as it is one and the same (RFC 1071, section 2 (B)).
 
+use crate::table::Address;
+
 /// A change of the data under a checksum: the one's complement sum of what came minus what went.
 ///
 /// Differences of several fields are joined with [`Diff::and`] and applied once.
@@ -23,6 +25,21 @@ impl Diff {
     #[inline(always)]
     pub fn of32(old: u32, new: u32) -> Self {
         Self((!old) as u64 + new as u64)
+    }
+
+    /// An address went from `old` to `new`, as it stands in a header of its version.
+    #[inline(always)]
+    pub fn of_address(old: Address, new: Address, is_v6: bool) -> Self {
+        if !is_v6 {
+            return Self::of32(old.v4_wire(), new.v4_wire());
+        }
+        let halves = |word: u64| (word as u32, (word >> 32) as u32);
+        let mut diff = Self::NONE;
+        for (old, new) in [(old.0[0], new.0[0]), (old.0[1], new.0[1])] {
+            let (o, n) = (halves(old), halves(new));
+            diff = diff.and(Self::of32(o.0, n.0)).and(Self::of32(o.1, n.1));
+        }
+        diff
     }
 
     /// Both changes together.
@@ -54,13 +71,30 @@ pub fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
-/// The folded pseudo header sum of TCP or UDP over IPv4 (RFC 793, section 3.1).
-///
-/// A sender that leaves the checksum to its device writes just this into the checksum field, not inverted.
-/// Addresses as read from the packet; `l4_length` in host byte order.
+/// The sum of the 16-bit words of an address, not folded.
 #[inline(always)]
-pub fn pseudo_header_v4(source: u32, destination: u32, protocol: u8, l4_length: u16) -> u16 {
-    fold(source as u64 + destination as u64 + (protocol as u16).to_be() as u64 + l4_length.to_be() as u64)
+pub fn sum_address(address: Address, is_v6: bool) -> u64 {
+    if !is_v6 {
+        return address.v4_wire() as u64;
+    }
+    let [a, b] = address.0;
+    (a & 0xffff_ffff) + (a >> 32) + (b & 0xffff_ffff) + (b >> 32)
+}
+
+/// The pseudo header sum of TCP, UDP or ICMPv6 over either version (RFC 793, section 3.1; RFC 8200, section 8.1), not folded.
+/// `l4_length` in host byte order.
+#[inline(always)]
+pub fn pseudo_header(
+    source: Address,
+    destination: Address,
+    protocol: u8,
+    l4_length: u32,
+    is_v6: bool,
+) -> u64 {
+    sum_address(source, is_v6)
+        + sum_address(destination, is_v6)
+        + (protocol as u16).to_be() as u64
+        + (l4_length as u16).to_be() as u64
 }
 
 #[cfg(test)]
@@ -100,8 +134,8 @@ mod tests {
     fn pseudo_header_by_hand() {
         // 10.0.0.1 -> 10.0.0.2, TCP, 20 bytes: 0a00+0001+0a00+0002+0006+0014 = 141d.
         let got =
-            pseudo_header_v4(u32::from_ne_bytes([10, 0, 0, 1]), u32::from_ne_bytes([10, 0, 0, 2]), 6, 20);
-        assert_eq!(u16::from_be(got), 0x141d);
+            pseudo_header(Address::from_v4([10, 0, 0, 1]), Address::from_v4([10, 0, 0, 2]), 6, 20, false);
+        assert_eq!(u16::from_be(fold(got)), 0x141d);
     }
 
     proptest::proptest! {

@@ -4,9 +4,11 @@ use network_types::eth::EthHdr;
 use network_types::ip::Ipv4Hdr;
 
 use crate::packet::Packet;
+use crate::table::{Address, Leftover};
 
 const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 const ETHERTYPE_VLAN: u16 = 0x8100u16.to_be();
 const ETHERTYPE_QINQ: u16 = 0x88a8u16.to_be();
 
@@ -14,25 +16,52 @@ const ETHERTYPE_QINQ: u16 = 0x88a8u16.to_be();
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+
+/// Extension headers of IPv6 (RFC 8200, section 4) that are looked behind.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
 
 /// VLAN tags that are looked behind.
 const MAX_TAGS: usize = 2;
+/// Extension headers that are looked behind.
+const MAX_EXTENSIONS: usize = 4;
+/// Bytes of an IPv6 header.
+pub const IPV6_HEADER: usize = 40;
 
 /// What stands behind the Ethernet header and its VLAN tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// ARP at this offset.
-    Arp(usize),
-    /// IPv4 at this offset.
-    Ipv4(usize),
-    /// Neither, or nothing.
+pub enum FrameKind {
+    /// ARP.
+    Arp,
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// None of them, or nothing.
     Other,
+}
+
+/// What stands behind the Ethernet header and its VLAN tags, and where. Flat for the reason given at
+/// [`crate::Rewrite`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What.
+    pub kind: FrameKind,
+    /// The offset; 0 for nothing.
+    pub offset: usize,
 }
 
 /// Looks behind the Ethernet header and up to two VLAN tags (IEEE 802.1Q, 802.1ad).
 #[inline(always)]
 pub fn frame<P: Packet>(packet: &P) -> Frame {
-    let Some(mut ethertype) = packet.read::<u16>(12) else { return Frame::Other };
+    const NOTHING: Frame = Frame { kind: FrameKind::Other, offset: 0 };
+    let Some(mut ethertype) = packet.read::<u16>(12) else { return NOTHING };
     let mut offset = size_of::<EthHdr>();
     for _ in 0..MAX_TAGS {
         if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
@@ -40,36 +69,138 @@ pub fn frame<P: Packet>(packet: &P) -> Frame {
         }
         match packet.read::<u16>(offset + 2) {
             Some(inner) => ethertype = inner,
-            None => return Frame::Other,
+            None => return NOTHING,
         }
         offset += 4;
     }
-    match ethertype {
-        ETHERTYPE_IPV4 => Frame::Ipv4(offset),
-        ETHERTYPE_ARP => Frame::Arp(offset),
-        _ => Frame::Other,
+    let kind = match ethertype {
+        ETHERTYPE_IPV4 => FrameKind::Ipv4,
+        ETHERTYPE_IPV6 => FrameKind::Ipv6,
+        ETHERTYPE_ARP => FrameKind::Arp,
+        _ => FrameKind::Other,
+    };
+    Frame { kind, offset }
+}
+
+/// An IP header, of either version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip {
+    /// There is one; else all is zero.
+    pub is_there: bool,
+    /// Offset of the header.
+    pub l3: usize,
+    /// IPv6.
+    pub is_v6: bool,
+    /// Protocol, or the type of the first extension header.
+    pub protocol: u8,
+    /// Version and lengths are possible: at least this header, and no more than the frame.
+    pub is_sound: bool,
+    /// More fragments, or an offset: IPv4 (RFC 791, section 3.1).
+    pub is_fragment: bool,
+    /// Bytes of the header, options included, extension headers not.
+    pub header: usize,
+    /// Bytes of the whole packet, as it says itself.
+    pub total: u32,
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+}
+
+impl Ip {
+    /// No header.
+    pub const NONE: Self = Self {
+        is_there: false,
+        l3: 0,
+        is_v6: false,
+        protocol: 0,
+        is_sound: false,
+        is_fragment: false,
+        header: 0,
+        total: 0,
+        source: Address::ZERO,
+        destination: Address::ZERO,
+    };
+}
+
+/// Reads the IPv4 header at `l3`.
+#[inline(always)]
+pub fn ipv4<P: Packet>(packet: &P, l3: usize) -> Ip {
+    let Some(ip) = packet.read::<Ipv4Hdr>(l3) else { return Ip::NONE };
+    // A 60-byte header at most: the mask lets the verifier see it.
+    let header = ((ip.vihl & 0x0f) as usize) << 2;
+    let total = u16::from_be_bytes(ip.tot_len) as u32;
+    let is_sound = ip.vihl >> 4 == 4
+        && header >= size_of::<Ipv4Hdr>()
+        && total >= header as u32
+        && packet.has(l3 as u32 + total);
+    Ip {
+        is_there: true,
+        l3,
+        is_v6: false,
+        protocol: ip.proto,
+        is_sound,
+        is_fragment: u16::from_ne_bytes(ip.frags) & 0x3fffu16.to_be() != 0,
+        header,
+        total,
+        source: Address::from_v4_wire(u32::from_ne_bytes(ip.src_addr)),
+        destination: Address::from_v4_wire(u32::from_ne_bytes(ip.dst_addr)),
     }
 }
 
-/// What the transport part of an IPv4 packet is.
+/// Reads the IPv6 header at `l3` (RFC 8200, section 3).
+#[inline(always)]
+pub fn ipv6<P: Packet>(packet: &P, l3: usize) -> Ip {
+    let Some(destination) = packet.read::<[u64; 2]>(l3 + 24) else { return Ip::NONE };
+    let Some(source) = packet.read::<[u64; 2]>(l3 + 8) else { return Ip::NONE };
+    let Some(first) = packet.read::<[u8; 8]>(l3) else { return Ip::NONE };
+    let [version, _, _, _, high, low, protocol, _] = first;
+    let length = u16::from_be_bytes([high, low]);
+    let total = IPV6_HEADER as u32 + length as u32;
+    Ip {
+        is_there: true,
+        l3,
+        is_v6: true,
+        protocol,
+        is_sound: version >> 4 == 6 && packet.has(l3 as u32 + total),
+        is_fragment: false,
+        header: IPV6_HEADER,
+        total,
+        source: Address(source),
+        destination: Address(destination),
+    }
+}
+
+/// What the transport part of an IP packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportKind {
     /// TCP or UDP whose ports are there.
     Ports,
-    /// A fragment, the first one included: its followers carry no ports.
-    Fragment,
+    /// The first fragment: its ports are there, those of the others are not.
+    FirstFragment,
+    /// A fragment without ports.
+    LaterFragment,
+    /// ICMP or ICMPv6, of 8 bytes at least.
+    Icmp,
+    /// It takes more to find out: a fragment, or an extension header.
+    Deep,
+    /// Extension headers that cannot be followed.
+    Extension,
+    /// A first fragment that ends before its ports do.
+    ShortFragment,
     /// Another protocol.
     Other,
     /// Lengths that contradict each other or the frame.
     Malformed,
 }
 
-/// The transport part of an IPv4 packet. Flat for the reason given at [`crate::Rewrite`]: all but `kind` is
-/// zero where there are no ports.
+/// The transport part of an IP packet. Flat for the reason given at [`crate::Rewrite`]: what does not apply is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     /// What it is.
     pub kind: TransportKind,
+    /// IP protocol number, behind all extension headers.
+    pub protocol: u8,
     /// Offset of the transport header.
     pub l4: usize,
     /// Bytes of transport header and data.
@@ -78,45 +209,181 @@ pub struct Transport {
     pub source: u16,
     /// Destination port, network byte order.
     pub destination: u16,
+    /// What the fragments of a packet share, as it stands in it.
+    pub id: u32,
 }
 
 impl Transport {
     #[inline(always)]
-    const fn without_ports(kind: TransportKind) -> Self {
-        Self { kind, l4: 0, length: 0, source: 0, destination: 0 }
+    const fn without_ports(kind: TransportKind, protocol: u8) -> Self {
+        Self { kind, protocol, l4: 0, length: 0, source: 0, destination: 0, id: 0 }
     }
 }
 
-/// Finds the transport header behind the IPv4 header `ip` at offset `l3`, options included.
+/// What one stage found, for the next one.
 #[inline(always)]
-pub fn transport<P: Packet>(packet: &P, l3: usize, ip: &Ipv4Hdr) -> Transport {
-    // A 60-byte header at most: the mask lets the verifier see it.
-    let header = ((ip.vihl & 0x0f) as usize) << 2;
-    let total = u16::from_be_bytes(ip.tot_len);
-    if ip.vihl >> 4 != 4 || header < size_of::<Ipv4Hdr>() || (total as usize) < header {
-        return Transport::without_ports(TransportKind::Malformed);
+pub fn leftover(ip: &Ip, ports: &Transport) -> Leftover {
+    Leftover {
+        source: ip.source,
+        destination: ip.destination,
+        total: ip.total,
+        id: ports.id,
+        l3: ip.l3 as u16,
+        header: ip.header as u16,
+        l4: ports.l4 as u16,
+        length: ports.length,
+        source_port: ports.source,
+        destination_port: ports.destination,
+        vip: 0,
+        answer: 0,
+        is_v6: ip.is_v6 as u8,
+        protocol: ports.protocol,
+        is_first_fragment: matches!(ports.kind, TransportKind::FirstFragment) as u8,
+        reserved: [0; 5],
     }
-    if !packet.has(l3 as u32 + total as u32) {
-        return Transport::without_ports(TransportKind::Malformed);
+}
+
+/// What an earlier stage found: a packet with ports.
+#[inline(always)]
+pub fn from_leftover(left: &Leftover) -> (Ip, Transport) {
+    let is_v6 = left.is_v6 != 0;
+    let ip = Ip {
+        is_there: true,
+        // The masks let the verifier see what is known anyway.
+        l3: (left.l3 & 0x1f) as usize,
+        is_v6,
+        protocol: left.protocol,
+        is_sound: true,
+        is_fragment: false,
+        header: (left.header & 0x3f) as usize,
+        total: left.total,
+        source: left.source,
+        destination: left.destination,
+    };
+    let kind = if left.is_first_fragment != 0 { TransportKind::FirstFragment } else { TransportKind::Ports };
+    let ports = Transport {
+        kind,
+        protocol: left.protocol,
+        l4: (left.l4 & 0xff) as usize,
+        length: left.length,
+        source: left.source_port,
+        destination: left.destination_port,
+        id: left.id,
+    };
+    (ip, ports)
+}
+
+/// Finds the transport header directly behind the IP header; fragments and extension headers are
+/// [`TransportKind::Deep`].
+#[inline(always)]
+pub fn transport<P: Packet>(packet: &P, ip: &Ip) -> Transport {
+    if !ip.is_sound {
+        return Transport::without_ports(TransportKind::Malformed, ip.protocol);
     }
-    // More fragments, or an offset (RFC 791, section 3.1).
-    if u16::from_ne_bytes(ip.frags) & 0x3fffu16.to_be() != 0 {
-        return Transport::without_ports(TransportKind::Fragment);
+    let extended = ip.is_v6 && is_extension(ip.protocol);
+    if ip.is_fragment || extended {
+        return Transport::without_ports(TransportKind::Deep, ip.protocol);
     }
-    let least = match ip.proto {
+    at(packet, ip, ip.protocol, ip.l3 + ip.header, ip.total.wrapping_sub(ip.header as u32), false)
+}
+
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+}
+
+/// The transport header at `l4`, with `length` bytes left of the packet.
+#[inline(always)]
+fn at<P: Packet>(packet: &P, ip: &Ip, protocol: u8, l4: usize, length: u32, first: bool) -> Transport {
+    let is_icmp = protocol == if ip.is_v6 { ICMPV6 } else { ICMP };
+    let least = match protocol {
         TCP => 20,
         UDP => 8,
-        _ => return Transport::without_ports(TransportKind::Other),
+        _ if is_icmp && !first => 8,
+        _ => return Transport::without_ports(TransportKind::Other, protocol),
     };
-    let length = total.wrapping_sub(header as u16);
     if length < least {
-        return Transport::without_ports(TransportKind::Malformed);
+        let kind = if first { TransportKind::ShortFragment } else { TransportKind::Malformed };
+        return Transport::without_ports(kind, protocol);
     }
-    let l4 = l3 + header;
+    let kind = if is_icmp {
+        TransportKind::Icmp
+    } else if first {
+        TransportKind::FirstFragment
+    } else {
+        TransportKind::Ports
+    };
     match packet.read::<[u16; 2]>(l4) {
         Some([source, destination]) => {
-            Transport { kind: TransportKind::Ports, l4, length, source, destination }
+            Transport { kind, protocol, l4, length: length as u16, source, destination, id: 0 }
         }
-        None => Transport::without_ports(TransportKind::Malformed),
+        None => Transport::without_ports(TransportKind::Malformed, protocol),
     }
+}
+
+/// Finds the transport header of any packet: behind extension headers, and in fragments.
+#[inline(always)]
+pub fn transport_deep<P: Packet>(packet: &P, ip: &Ip) -> Transport {
+    if !ip.is_sound {
+        return Transport::without_ports(TransportKind::Malformed, ip.protocol);
+    }
+    if ip.is_v6 { extensions(packet, ip) } else { fragment_v4(packet, ip) }
+}
+
+#[inline(always)]
+fn fragment_v4<P: Packet>(packet: &P, ip: &Ip) -> Transport {
+    let l4 = ip.l3 + ip.header;
+    let length = ip.total.wrapping_sub(ip.header as u32);
+    let Some([id, fragment]) = packet.read::<[u16; 2]>(ip.l3 + 4) else {
+        return Transport::without_ports(TransportKind::Malformed, ip.protocol);
+    };
+    let fragment = u16::from_be(fragment);
+    if fragment & 0x1fff != 0 {
+        return Transport {
+            id: id as u32,
+            ..Transport::without_ports(TransportKind::LaterFragment, ip.protocol)
+        };
+    }
+    let found = at(packet, ip, ip.protocol, l4, length, fragment & 0x2000 != 0);
+    Transport { id: id as u32, ..found }
+}
+
+#[inline(always)]
+fn extensions<P: Packet>(packet: &P, ip: &Ip) -> Transport {
+    let mut protocol = ip.protocol;
+    let mut offset = ip.l3 + IPV6_HEADER;
+    let end = ip.l3 as u32 + ip.total;
+    let mut id = 0;
+    let mut first = false;
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(protocol) {
+            break;
+        }
+        let Some(header) = packet.read::<[u8; 8]>(offset & 0xff) else {
+            return Transport::without_ports(TransportKind::Extension, protocol);
+        };
+        let [next, size, segments_or_high, segments_left, i0, i1, i2, i3] = header;
+        let mut bytes = 8 + ((size as usize) << 3);
+        if protocol == FRAGMENT {
+            bytes = 8;
+            let offset_flags = u16::from_be_bytes([segments_or_high, segments_left]);
+            id = u32::from_ne_bytes([i0, i1, i2, i3]);
+            if offset_flags & 0xfff8 != 0 {
+                return Transport { id, ..Transport::without_ports(TransportKind::LaterFragment, next) };
+            }
+            first = offset_flags & 1 != 0;
+        } else if protocol == ROUTING && segments_left != 0 {
+            return Transport::without_ports(TransportKind::Extension, protocol);
+        }
+        protocol = next;
+        offset += bytes;
+        if offset > 255 || offset as u32 > end {
+            return Transport::without_ports(TransportKind::Extension, protocol);
+        }
+    }
+    if is_extension(protocol) {
+        return Transport::without_ports(TransportKind::Extension, protocol);
+    }
+    let found = at(packet, ip, protocol, offset & 0xff, end.wrapping_sub(offset as u32), first);
+    Transport { id, ..found }
 }

@@ -12,7 +12,8 @@
 //!   UDP: one state, refreshed by either side.
 //! ```
 //! Timeouts are decided at look-up: an entry idle for longer than its state allows is as good as none.
-//! With DSR only the client's side is seen, and the client's ACK alone establishes.
+//! A connection that begins with anything but a SYN starts as UNVERIFIED, and goes on as from SYN.
+//! With DSR and IPIP only the client's side is seen, and the client's ACK alone establishes.
 
 use crate::table::{ConnEntry, ConnValue, Settings, Ticks, ticks_since};
 
@@ -28,6 +29,8 @@ pub mod state {
     pub const CLOSED: u8 = 4;
     /// UDP.
     pub const UDP: u8 = 5;
+    /// TCP, begun in its middle: no SYN of it was seen, and no answer yet.
+    pub const UNVERIFIED: u8 = 6;
 }
 
 /// Name of a connection state, as printed.
@@ -38,6 +41,7 @@ pub const fn state_name(state: u8) -> &'static str {
         state::CLOSING => "closing",
         state::CLOSED => "closed",
         state::UDP => "udp",
+        state::UNVERIFIED => "unverified",
         _ => "unknown",
     }
 }
@@ -98,6 +102,12 @@ impl Segment {
         self.flags & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
     }
 
+    /// Acknowledges without opening or resetting.
+    #[inline(always)]
+    pub const fn acknowledges(&self) -> bool {
+        self.flags & (Self::SYN | Self::ACK | Self::RST) == Self::ACK
+    }
+
     /// Resets a connection.
     #[inline(always)]
     pub const fn resets(&self) -> bool {
@@ -124,7 +134,11 @@ pub fn open(
     tcp: bool,
     segment: Segment,
 ) -> ConnValue {
-    let (state, flags) = if tcp { (state::SYN, flag::CLIENT_SEQ) } else { (state::UDP, 0) };
+    let (state, flags) = match (tcp, segment.opens()) {
+        (false, _) => (state::UDP, 0),
+        (true, true) => (state::SYN, flag::CLIENT_SEQ),
+        (true, false) => (state::UNVERIFIED, flag::CLIENT_SEQ),
+    };
     ConnValue {
         backend,
         generation,
@@ -161,6 +175,13 @@ pub fn is_finished(entry: &ConnEntry) -> bool {
     }
 }
 
+/// Whether a half-open TCP connection has become an established one by this segment of the client, which is in its
+/// entry already.
+#[inline(always)]
+pub fn is_established_by(entry: &ConnEntry, segment: Segment) -> bool {
+    segment.acknowledges() && entry.flags.get() & flag::ANSWERED != 0 && entry.state.get() != state::CLOSED
+}
+
 /// Carries a segment of an established or opening TCP connection into its entry.
 #[inline(always)]
 pub fn track(entry: &ConnEntry, side: Side, segment: Segment, dsr: bool) {
@@ -187,8 +208,9 @@ pub fn track(entry: &ConnEntry, side: Side, segment: Segment, dsr: bool) {
         if matches!(side, Side::Backend) || dsr {
             flags |= flag::ANSWERED;
         }
-        let acknowledged = matches!(side, Side::Client) && segment.flags & Segment::ACK != 0;
-        if state == state::SYN && acknowledged && flags & flag::ANSWERED != 0 {
+        let acknowledged = matches!(side, Side::Client) && segment.acknowledges();
+        let begun = state == state::SYN || state == state::UNVERIFIED;
+        if begun && acknowledged && flags & flag::ANSWERED != 0 {
             state = state::ESTABLISHED;
         }
         if segment.flags & Segment::FIN != 0 {

@@ -41,7 +41,7 @@ pub mod host;
 #[cfg(feature = "std")]
 pub mod model;
 
-pub use decide::{Decision, Outcome, decide, process};
+pub use decide::{Decision, Outcome, Stage, Verdict, decide, process, process_all, process_stage};
 pub use packet::Packet;
 pub use reason::{Class, Reason};
 pub use rewrite::{Egress, Rewrite, apply};

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use crate::ledger::Ledger;
 use crate::reason::Reason;
 use crate::table::{
-    Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, ConnEntry, ConnKey, ConnValue, GlobalCounter,
-    PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, Tables, TestInputs, Ticks, TrafficCounter,
-    VipRecord, VipTarget,
+    AclKey, Address, AffinityValue, AskerValue, BITMAP_BITS, BITMAP_WORDS, BackendRecord, ClientKey,
+    ConnEntry, ConnKey, ConnValue, FragmentKey, FragmentValue, GlobalCounter, Leftover, PortList, PortRecord,
+    PrefixKey, RateValue, SelectTable, ServiceKey, ServiceRecord, Settings, SnatValue, Tables, TestInputs,
+    Ticks, TrafficCounter, VipRecord, VipTarget,
 };
 
 /// What the core asked its tables, and was told: the way to a decision, for those who want to know it.
@@ -56,8 +57,24 @@ pub struct Model {
     vip_targets: BTreeMap<ServiceKey, VipTarget>,
     bitmap: Vec<u64>,
     tickets: RefCell<BTreeMap<u16, u32>>,
-    conn_index: RefCell<BTreeMap<ConnKey, usize>>,
-    conn_entries: Vec<ConnEntry>,
+    /// Lists of port ranges by number.
+    pub port_lists: BTreeMap<u16, PortList>,
+    /// VIP prefixes: the number of their list.
+    pub prefixes: BTreeMap<PrefixKey, u16>,
+    /// Allow and deny lists.
+    pub acl: BTreeMap<AclKey, u32>,
+    /// Live connections by backend.
+    pub loads: RefCell<BTreeMap<u16, i64>>,
+    established: Connections,
+    half_open: Connections,
+    snat_index: RefCell<BTreeMap<ConnKey, usize>>,
+    snat_entries: Vec<Cell<SnatValue>>,
+    affinity: RefCell<BTreeMap<ClientKey, AffinityValue>>,
+    sources: RefCell<BTreeMap<ClientKey, RateValue>>,
+    opened: Cell<RateValue>,
+    fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
+    askers: RefCell<BTreeMap<ClientKey, AskerValue>>,
+    leftover: Cell<Leftover>,
     counters: Counters,
     /// What was asked, where somebody wants to know.
     asked: Option<RefCell<Vec<Asked>>>,
@@ -73,11 +90,16 @@ struct Counters {
 }
 
 impl Model {
-    /// Empty tables with room for so many connections; further ones are refused.
+    /// Empty tables with room for so many connections of either kind; further ones are refused.
     pub fn new(settings: Settings, connections: usize) -> Self {
-        let mut conn_entries = Vec::new();
-        conn_entries.resize_with(connections, ConnEntry::default);
-        Self { settings, bitmap: vec![0; BITMAP_WORDS], conn_entries, ..Self::default() }
+        Self {
+            settings,
+            bitmap: vec![0; BITMAP_WORDS],
+            established: Connections::new(connections),
+            half_open: Connections::new(connections),
+            snat_entries: vec![Cell::default(); connections],
+            ..Self::default()
+        }
     }
 
     /// Lets a VIP, or a list of port ranges, serve a key, and marks its address as ours.
@@ -125,10 +147,25 @@ impl Model {
         }
     }
 
-    /// All connections, in the order of their keys.
+    /// All established connections, in the order of their keys.
     pub fn connections(&self) -> Vec<(ConnKey, ConnValue)> {
-        let index = self.conn_index.borrow();
-        index.iter().filter_map(|(key, at)| Some((*key, self.conn_entries.get(*at)?.get()))).collect()
+        self.established.all()
+    }
+
+    /// All half-open connections, in the order of their keys.
+    pub fn half_open_connections(&self) -> Vec<(ConnKey, ConnValue)> {
+        self.half_open.all()
+    }
+
+    /// All lent ports, in the order of their keys.
+    pub fn snats(&self) -> Vec<(ConnKey, SnatValue)> {
+        let index = self.snat_index.borrow();
+        index.iter().filter_map(|(key, at)| Some((*key, self.snat_entries.get(*at)?.get()))).collect()
+    }
+
+    /// Makes an established connection, as it was found in another data plane.
+    pub fn put_connection(&self, key: &ConnKey, value: &ConnValue) -> bool {
+        self.established.insert(key, value)
     }
 
     /// How often packets ended for a reason.
@@ -154,6 +191,57 @@ impl Model {
     /// A backend's traffic.
     pub fn backend_traffic(&self, backend: u16) -> TrafficCounter {
         self.counters.backends.borrow().get(&backend).copied().unwrap_or_default()
+    }
+}
+
+/// Whether two addresses agree in their first `bits`.
+fn same_prefix(a: &[u8; 16], b: &[u8; 16], bits: u32) -> bool {
+    let (a, b) = (u128::from_be_bytes(*a), u128::from_be_bytes(*b));
+    (a ^ b).checked_shr(128 - bits.min(128)).unwrap_or(0) == 0
+}
+
+/// A connection table of a fixed size, whose entries stay where they are.
+#[derive(Debug, Default)]
+struct Connections {
+    index: RefCell<BTreeMap<ConnKey, usize>>,
+    free: RefCell<Vec<usize>>,
+    entries: Vec<ConnEntry>,
+}
+
+impl Connections {
+    fn new(size: usize) -> Self {
+        let mut entries = Vec::new();
+        entries.resize_with(size, ConnEntry::default);
+        Self { index: RefCell::default(), free: RefCell::new((0..size).rev().collect()), entries }
+    }
+
+    fn all(&self) -> Vec<(ConnKey, ConnValue)> {
+        let index = self.index.borrow();
+        index.iter().filter_map(|(key, at)| Some((*key, self.entries.get(*at)?.get()))).collect()
+    }
+
+    fn get(&self, key: &ConnKey) -> Option<&ConnEntry> {
+        let at = *self.index.borrow().get(key)?;
+        self.entries.get(at)
+    }
+
+    fn insert(&self, key: &ConnKey, value: &ConnValue) -> bool {
+        let mut index = self.index.borrow_mut();
+        if index.contains_key(key) {
+            return false;
+        }
+        let Some(at) = self.free.borrow_mut().pop() else { return false };
+        if let Some(entry) = self.entries.get(at) {
+            entry.set(value);
+        }
+        index.insert(*key, at);
+        true
+    }
+
+    fn remove(&self, key: &ConnKey) {
+        if let Some(at) = self.index.borrow_mut().remove(key) {
+            self.free.borrow_mut().push(at);
+        }
     }
 }
 
@@ -205,25 +293,126 @@ impl Tables for Model {
     }
 
     fn conn(&self, key: &ConnKey) -> Option<&ConnEntry> {
-        let at = self.conn_index.borrow().get(key).copied();
-        let entry = at.and_then(|at| self.conn_entries.get(at));
+        let entry = self.established.get(key);
         self.note(Asked::Conn(*key, entry.map(ConnEntry::get)));
         entry
     }
 
     fn conn_insert(&self, key: &ConnKey, value: &ConnValue) -> bool {
-        let mut index = self.conn_index.borrow_mut();
-        let at = index.len();
-        let made = match self.conn_entries.get(at) {
-            Some(entry) if !index.contains_key(key) => {
-                entry.set(value);
-                index.insert(*key, at);
-                true
-            }
-            _ => false,
-        };
+        self.established.insert(key, value)
+    }
+
+    fn half_open(&self, key: &ConnKey) -> Option<&ConnEntry> {
+        let entry = self.half_open.get(key);
+        self.note(Asked::Conn(*key, entry.map(ConnEntry::get)));
+        entry
+    }
+
+    fn half_open_insert(&self, key: &ConnKey, value: &ConnValue) -> bool {
+        let made = self.half_open.insert(key, value);
         self.note(Asked::Insert(*key, *value, made));
         made
+    }
+
+    fn half_open_remove(&self, key: &ConnKey) {
+        self.half_open.remove(key);
+    }
+
+    fn snat(&self, key: &ConnKey) -> Option<SnatValue> {
+        let at = *self.snat_index.borrow().get(key)?;
+        self.snat_entries.get(at).map(Cell::get)
+    }
+
+    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, replace: bool) -> bool {
+        let mut index = self.snat_index.borrow_mut();
+        let at = index.get(key).copied();
+        if at.is_some() && !replace {
+            return false;
+        }
+        let at = at.unwrap_or(index.len());
+        let Some(entry) = self.snat_entries.get(at) else { return false };
+        entry.set(*value);
+        index.insert(*key, at);
+        true
+    }
+
+    fn affinity(&self, key: &ClientKey) -> Option<AffinityValue> {
+        self.affinity.borrow().get(key).copied()
+    }
+
+    fn affinity_set(&self, key: &ClientKey, value: &AffinityValue) {
+        self.affinity.borrow_mut().insert(*key, *value);
+    }
+
+    fn acl(&self, key: &AclKey) -> u32 {
+        let matching = self.acl.iter().filter(|(prefix, _)| {
+            let bits = prefix.length.saturating_sub(32);
+            prefix.vip == key.vip && same_prefix(&prefix.address.octets(), &key.address.octets(), bits)
+        });
+        matching.max_by_key(|(prefix, _)| prefix.length).map_or(0, |(_, verdict)| *verdict)
+    }
+
+    fn source_opened(&self, key: &ClientKey, window: u32) -> u32 {
+        let mut sources = self.sources.borrow_mut();
+        let rate = sources.entry(*key).or_default();
+        if rate.window != window {
+            *rate = RateValue { window, opened: 0 };
+        }
+        rate.opened += 1;
+        rate.opened
+    }
+
+    fn opened(&self, window: u32) -> u32 {
+        let rate = self.opened.get();
+        if rate.window == window { rate.opened } else { 0 }
+    }
+
+    fn count_opened(&self, window: u32) {
+        let opened = self.opened(window) + 1;
+        self.opened.set(RateValue { window, opened });
+    }
+
+    fn load(&self, backend: u16) -> u32 {
+        let load = self.loads.borrow().get(&backend).copied().unwrap_or(0);
+        u32::try_from(load.max(0)).unwrap_or(u32::MAX)
+    }
+
+    fn load_add(&self, backend: u16, change: i64) {
+        *self.loads.borrow_mut().entry(backend).or_default() += change;
+    }
+
+    fn prefix(&self, address: Address) -> u16 {
+        let matching =
+            self.prefixes.iter().filter(|(p, _)| same_prefix(&p.address, &address.octets(), p.length));
+        matching.max_by_key(|(prefix, _)| prefix.length).map_or(0, |(_, list)| *list)
+    }
+
+    fn port_list(&self, number: u16) -> Option<&PortList> {
+        self.port_lists.get(&number)
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn fragment_set(&self, key: &FragmentKey, value: &FragmentValue) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+
+    fn asker(&self, key: &ClientKey) -> Option<AskerValue> {
+        self.askers.borrow().get(key).copied()
+    }
+
+    fn asker_set(&self, key: &ClientKey, value: &AskerValue) {
+        self.askers.borrow_mut().insert(*key, *value);
+    }
+
+    fn leave(&self, leftover: Leftover) {
+        self.leftover.set(leftover);
+    }
+
+    fn left(&self) -> Leftover {
+        self.leftover.get()
     }
 
     fn selection(&self, vip: u16) -> Option<&SelectTable> {

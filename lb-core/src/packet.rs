@@ -29,6 +29,16 @@ unsafe impl Wire for [u16; 2] {}
 unsafe impl Wire for u16 {}
 // SAFETY: as above.
 unsafe impl Wire for u32 {}
+// SAFETY: as above.
+unsafe impl Wire for u8 {}
+// SAFETY: as above.
+unsafe impl Wire for [u8; 4] {}
+// SAFETY: as above.
+unsafe impl Wire for [u8; 8] {}
+// SAFETY: as above.
+unsafe impl Wire for [u32; 3] {}
+// SAFETY: as above.
+unsafe impl Wire for [u64; 2] {}
 // SAFETY: repr(C) over two six-byte arrays and a u16 at offset 12: size 14, no padding.
 unsafe impl Wire for EthHdr {}
 // SAFETY: repr(C) over byte arrays only.
@@ -66,6 +76,14 @@ pub trait Packet {
     /// Copies a header in. `None`, with nothing written, where the frame ends before the header does.
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()>;
 
+    /// Puts so many bytes in front of the frame; what they hold is not defined. `None`, with nothing changed, where
+    /// there is no room.
+    fn grow_front(&mut self, bytes: usize) -> Option<()>;
+
+    /// Makes the frame so many bytes long, by cutting off its end or adding zeros to it. `None`, with nothing changed, where
+    /// that cannot be done.
+    fn set_length(&mut self, bytes: u32) -> Option<()>;
+
     /// Corrects the TCP or UDP checksum that stands at `offset`.
     ///
     /// `addresses` is the change of the pseudo header, `ports` that of the header itself: a socket buffer
@@ -93,20 +111,23 @@ pub fn fix_checksum_in_place<P: Packet>(
 }
 
 /// A frame in ordinary memory.
+#[cfg(feature = "std")]
 #[derive(Debug)]
-pub struct SlicePacket<'a> {
-    bytes: &'a mut [u8],
+pub struct HostPacket<'a> {
+    bytes: &'a mut Vec<u8>,
     ifindex: u32,
 }
 
-impl<'a> SlicePacket<'a> {
+#[cfg(feature = "std")]
+impl<'a> HostPacket<'a> {
     /// The frame `bytes`, received on the interface `ifindex`.
-    pub fn new(bytes: &'a mut [u8], ifindex: u32) -> Self {
+    pub fn new(bytes: &'a mut Vec<u8>, ifindex: u32) -> Self {
         Self { bytes, ifindex }
     }
 }
 
-impl Packet for SlicePacket<'_> {
+#[cfg(feature = "std")]
+impl Packet for HostPacket<'_> {
     fn ingress_ifindex(&self) -> u32 {
         self.ifindex
     }
@@ -128,6 +149,16 @@ impl Packet for SlicePacket<'_> {
         let bytes = self.bytes.get_mut(offset..offset.checked_add(size_of::<T>())?)?;
         // SAFETY: the slice has exactly the size of T, the write needs no alignment, and Wire has no padding.
         unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(value) };
+        Some(())
+    }
+
+    fn grow_front(&mut self, bytes: usize) -> Option<()> {
+        self.bytes.splice(0..0, core::iter::repeat_n(0, bytes));
+        Some(())
+    }
+
+    fn set_length(&mut self, bytes: u32) -> Option<()> {
+        self.bytes.resize(bytes as usize, 0);
         Some(())
     }
 

@@ -3,8 +3,9 @@
 use crate::conn;
 use crate::reason::Reason;
 use crate::table::{
-    Address, BackendRecord, ConnKey, MAGLEV_CAPACITY, MEMBER_SLOTS, RING_SLOTS, SERVICE_VIPS, SelectTable,
-    ServiceKey, ServiceVip, Tables, VipRecord, backend_flag, backend_state, selection, vip_flag,
+    Address, BackendRecord, ClientKey, ConnKey, MAGLEV_CAPACITY, MEMBER_SLOTS, RING_SLOTS, SERVICE_VIPS,
+    SelectTable, ServiceKey, ServiceRecord, ServiceVip, Tables, VipRecord, backend_flag, backend_state, mode,
+    selection, ticks_since, vip_flag,
 };
 
 /// Backends looked at: the first choice, and others in turn when it may not be taken, it itself perhaps once more
@@ -29,40 +30,77 @@ const fn mix(h: u64) -> u64 {
     h ^ (h >> 31)
 }
 
+/// The hash of [`selection::SOURCE_HASH`]: the flow hash of the client's address and the protocol, with both ports 0.
+#[inline(always)]
+pub const fn source_hash(key: &ConnKey) -> u32 {
+    flow_hash(&ConnKey { client: key.client, flow: key.flow & !0xffff_ffff })
+}
+
 /// Maps 32 random bits onto `0..n` without a division.
 #[inline(always)]
 const fn scale(bits: u32, n: u32) -> usize {
     ((bits as u64 * n as u64) >> 32) as usize
 }
 
-/// A backend that was chosen.
+/// The remainder, 0 for a length of 0: another processor may swap the table between two looks at its length.
+#[inline(always)]
+fn remainder(number: u32, length: u32) -> u32 {
+    number.checked_rem(length).unwrap_or(0)
+}
+
+/// A backend that was chosen, or why none was. Flat for the reason given at [`crate::Rewrite`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// Its id.
+pub struct Choice<'t> {
+    /// Its id; 0 when there is none.
     pub id: u16,
-    /// Its record.
-    pub record: BackendRecord,
+    /// Its record, where it lies: a copy would cost the XDP program its stack.
+    pub record: Option<&'t BackendRecord>,
+    /// Why there is none.
+    pub reason: Reason,
+}
+
+impl<'t> Choice<'t> {
+    /// This backend.
+    #[inline(always)]
+    pub const fn of(id: u16, record: &'t BackendRecord) -> Self {
+        Self { id, record: Some(record), reason: Reason::NoBackend }
+    }
+
+    /// None, and why.
+    #[inline(always)]
+    pub const fn none(reason: Reason) -> Self {
+        Self { id: 0, record: None, reason }
+    }
 }
 
 /// Chooses a backend for the flow `key` by `method`, a constant of [`selection`]. A packet in the middle of a
-/// flow that has no entry is always placed by [`selection::MAGLEV`], whatever the VIP's selection.
+/// flow that has no entry is always placed by [`vip_hash`], whatever the VIP's selection. Without `CHECK`, replies are not
+/// looked at that could belong to another VIP.
 #[inline(always)]
-pub fn pick<T: Tables>(tables: &T, vip: &VipRecord, key: &ConnKey, method: u8) -> Result<Choice, Reason> {
-    let table = tables.selection(key.vip()).ok_or(Reason::NoBackend)?;
+pub fn pick<'t, T: Tables, const CHECK: bool>(
+    tables: &'t T,
+    vip: &VipRecord,
+    key: &ConnKey,
+    method: u8,
+) -> Choice<'t> {
+    let Some(table) = tables.selection(key.vip()) else { return Choice::none(Reason::NoBackend) };
     if table.ring_len == 0 || table.member_count == 0 {
-        return Err(Reason::NoBackend);
+        return Choice::none(Reason::NoBackend);
     }
-    let (first, start) = first_choice(tables, table, key, method);
-    let mut scan = Scan { table, id: first, at: start % table.member_count };
-    let choice = scan.next(tables, vip, key, 0)?;
-    if !is_ambiguous(tables, key, &choice.record) {
-        return Ok(choice);
+    let kept = affine(tables, vip, key);
+    let (first, start) = if kept != 0 { (kept, 0) } else { first_choice(tables, table, key, method) };
+    let mut scan = Scan { table, id: first, at: remainder(start, table.member_count) };
+    let choice = scan.next(tables, vip, key, 0);
+    let Some(record) = choice.record else { return choice };
+    if !CHECK || !tables.is_ambiguous(key, record) {
+        return choice;
     }
     // Its reply could belong to another VIP: somebody else. A client that uses one port towards three VIPs of
     // one pool at a time may be refused although a third one would do.
-    match scan.next(tables, vip, key, choice.id) {
-        Ok(other) if !is_ambiguous(tables, key, &other.record) => Ok(other),
-        _ => Err(Reason::ReplyAmbiguous),
+    let other = scan.next(tables, vip, key, choice.id);
+    match other.record {
+        Some(record) if !tables.is_ambiguous(key, record) => other,
+        _ => Choice::none(Reason::ReplyAmbiguous),
     }
 }
 
@@ -76,13 +114,13 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// The next one that may take the flow, other than `except`.
     #[inline(always)]
-    fn next<T: Tables>(
+    fn next<'t, T: Tables>(
         &mut self,
-        tables: &T,
+        tables: &'t T,
         vip: &VipRecord,
         key: &ConnKey,
         except: u16,
-    ) -> Result<Choice, Reason> {
+    ) -> Choice<'t> {
         let mut reason = Reason::NoBackend;
         for _ in 0..CANDIDATES {
             let id = self.id;
@@ -94,21 +132,68 @@ impl Scan<'_> {
             if id == 0 || id == except {
                 continue;
             }
-            let Some(&record) = tables.backend(id) else { continue };
+            let Some(record) = tables.backend(id) else { continue };
             // The record is younger than the table: a backend that went down is refused before the table says so.
-            let may_take = record.state == backend_state::UP
-                || (vip.flags & vip_flag::LAST_KNOWN != 0 && record.state != backend_state::ABSENT);
-            if !may_take {
+            if !may_take(vip, record) {
                 continue;
             }
-            if record.address == key.client {
+            if is_hairpin(vip, key, record) {
                 reason = Reason::Hairpin;
                 continue;
             }
-            return Ok(Choice { id, record });
+            return Choice::of(id, record);
         }
-        Err(reason)
+        Choice::none(reason)
     }
+}
+
+#[inline(always)]
+fn may_take(vip: &VipRecord, record: &BackendRecord) -> bool {
+    record.state == backend_state::UP
+        || (vip.flags & vip_flag::LAST_KNOWN != 0 && record.state != backend_state::ABSENT)
+}
+
+/// The client is the backend itself: only full NAT brings its answers back here.
+#[inline(always)]
+fn is_hairpin(vip: &VipRecord, key: &ConnKey, record: &BackendRecord) -> bool {
+    record.address == key.client && vip.mode != mode::FULLNAT
+}
+
+/// The key under which a client's affinity and its rate are kept.
+#[inline(always)]
+pub fn client_key(key: &ConnKey) -> ClientKey {
+    ClientKey { client: key.client, vip: key.vip() as u64 }
+}
+
+/// The id of the backend of the client's last opening, where the VIP keeps clients and it may take the flow; else 0.
+#[inline(always)]
+fn affine<T: Tables>(tables: &T, vip: &VipRecord, key: &ConnKey) -> u16 {
+    if vip.affinity == 0 {
+        return 0;
+    }
+    let Some(known) = tables.affinity(&client_key(key)) else { return 0 };
+    let Some(record) = tables.backend(known.backend) else { return 0 };
+    let same = record.generation == known.generation && record.vip == key.vip();
+    let recent = ticks_since(tables.now(), known.last_seen) <= vip.affinity;
+    let takes = may_take(vip, record) && !is_hairpin(vip, key, record);
+    if same && recent && takes { known.backend } else { 0 }
+}
+
+/// Where the consistent hash places a flow, for packets that go without an entry.
+#[inline(always)]
+pub fn pick_stateless<'t, T: Tables>(tables: &'t T, vip: &VipRecord, key: &ConnKey) -> Choice<'t> {
+    let Some(table) = tables.selection(key.vip()) else { return Choice::none(Reason::NoBackend) };
+    if table.maglev_len == 0 || table.member_count == 0 {
+        return Choice::none(Reason::NoBackend);
+    }
+    let (first, start) = first_choice(tables, table, key, vip_hash(vip.selection));
+    Scan { table, id: first, at: remainder(start, table.member_count) }.next(tables, vip, key, 0)
+}
+
+/// How packets are placed that begin no flow.
+#[inline(always)]
+pub const fn vip_hash(method: u8) -> u8 {
+    if method == selection::SOURCE_HASH { selection::SOURCE_HASH } else { selection::MAGLEV }
 }
 
 #[inline(always)]
@@ -120,10 +205,18 @@ fn first_choice<T: Tables>(tables: &T, table: &SelectTable, key: &ConnKey, metho
         }
         selection::ROUND_ROBIN => {
             let ticket = tables.ticket(key.vip());
-            ((ticket % table.ring_len) as usize, ticket)
+            (remainder(ticket, table.ring_len) as usize, ticket)
+        }
+        selection::FLOW_HASH => {
+            let hash = flow_hash(key);
+            (scale(hash, table.ring_len), hash)
+        }
+        selection::LEAST_CONNECTIONS => {
+            let random = tables.random();
+            return (less_loaded(tables, table, random), random);
         }
         _ => {
-            let hash = flow_hash(key);
+            let hash = if method == selection::SOURCE_HASH { source_hash(key) } else { flow_hash(key) };
             return (table.maglev[scale(hash, table.maglev_len) & (MAGLEV_CAPACITY - 1)], hash);
         }
     };
@@ -131,48 +224,61 @@ fn first_choice<T: Tables>(tables: &T, table: &SelectTable, key: &ConnKey, metho
     (table.ring[slot & (RING_SLOTS - 1)], start)
 }
 
-/// Whether the client already talks to this very service of the backend by way of another VIP, so that a
-/// reply could belong to either.
+/// Of two members, taken at random, the one with fewer live connections for its weight.
 #[inline(always)]
-fn is_ambiguous<T: Tables>(tables: &T, key: &ConnKey, record: &BackendRecord) -> bool {
+fn less_loaded<T: Tables>(tables: &T, table: &SelectTable, random: u32) -> u16 {
+    let member = |bits: u32| {
+        let at = ((bits as u64 * table.member_count as u64) >> 16) as usize;
+        table.members[at & (MEMBER_SLOTS - 1)]
+    };
+    let (a, b) = (member(random & 0xffff), member(random >> 16));
+    let weight = |id: u16| tables.backend(id).map_or(1, |record| record.weight) as u64;
+    if tables.load(b) as u64 * weight(a) < tables.load(a) as u64 * weight(b) { b } else { a }
+}
+
+/// Whether the client already talks to this very service of the backend by way of another VIP, so that a
+/// reply could belong to either. To be called through [`Tables::is_ambiguous`].
+#[inline(always)]
+pub fn is_ambiguous<T: Tables>(tables: &T, key: &ConnKey, record: &BackendRecord) -> bool {
     if record.flags & backend_flag::SHARED == 0 {
         return false;
     }
     let backend_port = if record.port != 0 { record.port } else { key.vip_port() };
     let Some(settings) = tables.settings() else { return false };
     let now = tables.now();
-    for service in services(tables, record.address, backend_port, key.protocol()) {
+    let services = services(tables, record.address, backend_port, key.protocol());
+    // Not by an early return: the verifier looks at every way through the loop that ends differently.
+    let mut found = false;
+    for i in 0..SERVICE_VIPS {
+        let service = service_at(services, i);
         if service.vip == 0 || service.vip == key.vip() {
             continue;
         }
         let vip_port = if service.port != 0 { service.port } else { backend_port };
         let other = ConnKey::new(key.client, key.client_port(), service.vip, vip_port, key.protocol());
-        if let Some(entry) = tables.conn(&other)
-            && conn::is_live(entry, now, settings)
-            && tables.backend(entry.backend.get()).is_some_and(|b| b.address == record.address)
-        {
-            return true;
+        if let Some(entry) = tables.conn(&other).or_else(|| tables.half_open(&other)) {
+            let live = conn::is_live(entry, now, settings);
+            let same = tables.backend(entry.backend.get()).is_some_and(|b| b.address == record.address);
+            found |= live & same;
         }
     }
-    false
+    found
 }
 
 /// The VIPs that a backend's port may answer for: those of the port, else those of every port. The record of
 /// a port names the VIPs of every port as well, so one look-up is enough where it exists.
 #[inline(always)]
-pub fn services<T: Tables>(
-    tables: &T,
-    address: Address,
-    port: u16,
-    protocol: u8,
-) -> [ServiceVip; SERVICE_VIPS] {
+pub fn services<T: Tables>(tables: &T, address: Address, port: u16, protocol: u8) -> Option<&ServiceRecord> {
     match tables.service(&ServiceKey::new(address, port, protocol)) {
-        Some(record) => record.vips,
-        None => match tables.service(&ServiceKey::new(address, 0, protocol)) {
-            Some(record) => record.vips,
-            None => [ServiceVip { vip: 0, port: 0 }; SERVICE_VIPS],
-        },
+        None => tables.service(&ServiceKey::new(address, 0, protocol)),
+        found => found,
     }
+}
+
+/// One of the VIPs of a service; no VIP where there is none.
+#[inline(always)]
+pub fn service_at(services: Option<&ServiceRecord>, index: usize) -> ServiceVip {
+    services.map_or(ServiceVip { vip: 0, port: 0 }, |record| record.vips[index & (SERVICE_VIPS - 1)])
 }
 
 #[cfg(test)]

@@ -49,6 +49,16 @@ pub const MEMBER_SLOTS: usize = 1024;
 pub struct Address(pub [u64; 2]);
 
 impl Address {
+    /// The unspecified IPv6 address, in records: none.
+    pub const ZERO: Self = Self([0, 0]);
+
+    /// Whether this is an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        let prefix = if cfg!(target_endian = "little") { self.0[1] as u32 } else { (self.0[1] >> 32) as u32 };
+        self.0[0] == 0 && prefix == 0x0000_ffffu32.to_be()
+    }
+
     /// The mapped form of an IPv4 address as it is read from the packet.
     #[inline(always)]
     pub const fn from_v4_wire(address: u32) -> Self {
@@ -222,10 +232,10 @@ pub struct PrefixKey {
 pub struct AclKey {
     /// 32 for the VIP, and the bits of the address that count; an IPv4 prefix counts 96 more.
     pub length: u32,
-    /// The VIP's id in network byte order, so that it is compared first.
-    pub vip: [u8; 4],
-    /// The client's address, as octets in network order.
-    pub address: [u8; 16],
+    /// The VIP's id in network byte order: it is compared first.
+    pub vip: u32,
+    /// The client's address.
+    pub address: Address,
 }
 
 /// What a list says of a client.
@@ -310,6 +320,8 @@ pub struct FragmentValue {
 pub struct SnatValue {
     /// The client's address.
     pub client: Address,
+    /// The client's MAC, as its first packet carried it.
+    pub mac: [u8; 6],
     /// The client's port, network byte order.
     pub client_port: u16,
     /// The port on the VIP's side, network byte order.
@@ -317,7 +329,65 @@ pub struct SnatValue {
     /// The VIP's id.
     pub vip: u16,
     /// Zero.
-    pub reserved: u16,
+    pub reserved: u32,
+}
+
+/// A backend that asked for a client's MAC in a VIP's name. Its key is a [`ClientKey`]: whom it asked for, and the VIP.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AskerValue {
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// The slot of the port that it asked from.
+    pub slot: u16,
+}
+
+/// What a program leaves for the program that goes on with its packet, see [`Tables::leave`]: what it found out.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Leftover {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Bytes of the IP packet.
+    pub total: u32,
+    /// What the fragments of the packet share, as it stands in it.
+    pub id: u32,
+    /// Offset of the IP header.
+    pub l3: u16,
+    /// Bytes of the IP header.
+    pub header: u16,
+    /// Offset of the transport header, 0 where there is none.
+    pub l4: u16,
+    /// Bytes of transport header and data.
+    pub length: u16,
+    /// Source port, network byte order.
+    pub source_port: u16,
+    /// Destination port, network byte order.
+    pub destination_port: u16,
+    /// The VIP's id; 0 for a packet of a backend.
+    pub vip: u16,
+    /// A constant of [`answer`].
+    pub answer: u16,
+    /// 1 for IPv6.
+    pub is_v6: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 1 for the first fragment of a packet.
+    pub is_first_fragment: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+/// Answers of the balancer itself; the number in [`Leftover::answer`].
+pub mod answer {
+    /// Nobody is up: RST, or ICMP port unreachable.
+    pub const REJECT: u16 = 1;
+    /// The connection's backend is down: RST.
+    pub const RESET: u16 = 2;
+    /// Too long for the tunnel: ICMP fragmentation needed or packet too big.
+    pub const TOO_BIG: u16 = 3;
 }
 
 /// Key of the connection table.
@@ -751,8 +821,9 @@ const _: () = {
     assert!(size_of::<PortList>() == 64 && size_of::<PrefixKey>() == 20 && size_of::<AclKey>() == 24);
     assert!(size_of::<ClientKey>() == 24 && size_of::<AffinityValue>() == 8 && size_of::<RateValue>() == 8);
     assert!(
-        size_of::<FragmentKey>() == 40 && size_of::<FragmentValue>() == 16 && size_of::<SnatValue>() == 24
+        size_of::<FragmentKey>() == 40 && size_of::<FragmentValue>() == 16 && size_of::<SnatValue>() == 32
     );
+    assert!(size_of::<AskerValue>() == 8 && size_of::<Leftover>() == 64);
     assert!(size_of::<VipRecord>() == 64 && size_of::<BackendRecord>() == 40);
     assert!(size_of::<ServiceRecord>() == 16 && size_of::<PortRecord>() == 8);
     assert!(size_of::<Settings>() == 56 && size_of::<TestInputs>() == 8);
@@ -782,19 +853,69 @@ pub trait Tables {
     fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord>;
     /// A backend's record.
     fn backend(&self, id: u16) -> Option<&BackendRecord>;
-    /// A connection.
+    /// A connection that was established.
     fn conn(&self, key: &ConnKey) -> Option<&ConnEntry>;
-    /// Makes a connection where there is none under this key; `false` when nothing was inserted.
+    /// Makes an established connection where there is none under this key; `false` when nothing was inserted.
     fn conn_insert(&self, key: &ConnKey, value: &ConnValue) -> bool;
     /// Tells whoever watches that a connection was opened.
     #[inline(always)]
     fn tell_opened(&self, _key: &ConnKey, _value: &ConnValue) {}
+    /// A connection that is not established yet.
+    fn half_open(&self, key: &ConnKey) -> Option<&ConnEntry>;
+    /// Makes a half-open connection where there is none under this key; `false` when nothing was inserted.
+    fn half_open_insert(&self, key: &ConnKey, value: &ConnValue) -> bool;
+    /// Forgets a half-open connection.
+    fn half_open_remove(&self, key: &ConnKey);
+    /// The other half of a full NAT connection.
+    fn snat(&self, key: &ConnKey) -> Option<SnatValue>;
+    /// Stores the other half of a full NAT connection; `false` when the key is taken, unless `replace`.
+    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, replace: bool) -> bool;
+    /// The backend that a client keeps.
+    fn affinity(&self, key: &ClientKey) -> Option<AffinityValue>;
+    /// Remembers the backend of a client.
+    fn affinity_set(&self, key: &ClientKey, value: &AffinityValue);
+    /// What the lists say of a client of a VIP: a constant of [`verdict`], 0 when nothing.
+    fn acl(&self, key: &AclKey) -> u32;
+    /// Counts an opening of a client in a window; how many there are now.
+    fn source_opened(&self, key: &ClientKey, window: u32) -> u32;
+    /// Openings of this processor in a window.
+    fn opened(&self, window: u32) -> u32;
+    /// Counts an opening of this processor in a window.
+    fn count_opened(&self, window: u32);
+    /// Live connections of a backend, as last counted and kept since.
+    fn load(&self, backend: u16) -> u32;
+    /// A backend got a connection (1) or lost one (-1).
+    fn load_add(&self, backend: u16, change: i64);
+    /// The list of port ranges of the longest VIP prefix that holds an address, 0 when none does.
+    fn prefix(&self, address: Address) -> u16;
+    /// A list of port ranges.
+    fn port_list(&self, number: u16) -> Option<&PortList>;
+    /// Where the parts of a packet go.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
+    /// Remembers where the parts of a packet go.
+    fn fragment_set(&self, key: &FragmentKey, value: &FragmentValue);
+    /// Who asked for an address in a VIP's name.
+    fn asker(&self, key: &ClientKey) -> Option<AskerValue>;
+    /// Remembers who asked.
+    fn asker_set(&self, key: &ClientKey, value: &AskerValue);
+    /// Leaves a word for the program that goes on with this packet.
+    fn leave(&self, leftover: Leftover);
+    /// What was left for this program.
+    fn left(&self) -> Leftover;
     /// A VIP's selection table.
     fn selection(&self, vip: u16) -> Option<&SelectTable>;
     /// A port by its slot.
     fn port(&self, slot: u16) -> Option<&PortRecord>;
     /// The slot of an interface, 0 when the balancer is not attached to it.
     fn slot_of(&self, ifindex: u32) -> u16;
+    /// [`crate::select::is_ambiguous`]. Where a verifier looks at every call of a function anew, this is the place to call
+    /// one that it looks at once.
+    fn is_ambiguous(&self, key: &ConnKey, backend: &BackendRecord) -> bool
+    where
+        Self: Sized,
+    {
+        crate::select::is_ambiguous(self, key, backend)
+    }
     /// Counts a packet that came in.
     fn count_received(&self);
     /// Counts how a packet ended.

@@ -1,6 +1,6 @@
 //! The XDP programs of the load balancer.
 //!
-//! `lb_balance` runs `lb-core` on every frame of the ports it is attached to; `lb_pass` does nothing, and
+//! `lb_balance` and the programs of its stages, which it tail-calls, run `lb-core` on every frame of the ports it is attached to; `lb_pass` does nothing, and
 //! stands on the other end of a veth pair because frames sent or redirected into a veth vanish unless its
 //! peer has a program. What happens to a packet is not decided here: this crate lends the core its packet
 //! ([`packet::XdpPacket`]) and its tables ([`maps::BpfTables`]).
@@ -14,25 +14,79 @@ mod packet;
 mod watch;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_core::{Egress, Outcome, process};
+use lb_core::decide::{
+    process, process_answer, process_control, process_deep, process_lend, process_open, process_reply, stage_missing,
+};
+use lb_core::{Egress, Outcome, Reason};
 
-use crate::maps::{BpfTables, DEVICES};
+use crate::maps::{BpfTables, DEVICES, STAGES};
 use crate::packet::XdpPacket;
 
-/// The balancer.
-#[xdp(frags)]
-pub fn lb_balance(ctx: XdpContext) -> u32 {
-    watch::came_in(&ctx);
-    let mut packet = XdpPacket::new(&ctx);
-    let (outcome, reason) = process(&mut packet, &BpfTables);
+/// Defines an XDP program. Not by aya's attribute, which makes a function within a function: the compiler leaves large
+/// ones apart, and a tail call from there has half the stack.
+macro_rules! program {
+    ($(#[doc = $doc:literal])+ $name:ident, $process:ident, $careful:literal, $first:literal) => {
+        $(#[doc = $doc])+
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "xdp.frags")]
+        pub fn $name(ctx: *mut xdp_md) -> u32 {
+            let ctx = XdpContext::new(ctx);
+            if $first {
+                watch::came_in(&ctx);
+            }
+            let end = $process(&mut XdpPacket::<$careful>::new(&ctx), &BpfTables::<$careful>);
+            carry_out(&ctx, end)
+        }
+    };
+}
+
+program! {
+    /// The balancer.
+    lb_balance, process, false, true
+}
+program! {
+    /// Its stage for packets of clients without an established entry.
+    lb_open, process_open, true, false
+}
+program! {
+    /// Its stage for packets of clients to VIPs with full NAT without an established entry.
+    lb_lend, process_lend, true, false
+}
+program! {
+    /// Its stage for packets of backends without an established entry.
+    lb_reply, process_reply, true, false
+}
+program! {
+    /// Its stage for fragments and extension headers.
+    lb_deep, process_deep, true, false
+}
+program! {
+    /// Its stage for ICMP, neighbour discovery, and ARP in a VIP's name.
+    lb_control, process_control, true, false
+}
+program! {
+    /// Its stage for resets and ICMP errors of its own.
+    lb_answer, process_answer, true, false
+}
+
+/// The verdict, or the next stage.
+#[inline(always)]
+fn carry_out(ctx: &XdpContext, (outcome, reason): (Outcome, Reason)) -> u32 {
+    if let Outcome::Next(stage) = outcome {
+        // SAFETY: nothing of this program needs to be dropped; where the stage is missing, it goes on here.
+        unsafe { STAGES.tail_call(ctx, stage as u32) };
+        stage_missing(&BpfTables::<false>);
+        return XDP_DROP;
+    }
     #[cfg(feature = "log")]
-    log(&ctx, &packet, reason);
-    watch::ended(&ctx, reason);
+    log(ctx, &XdpPacket::<true>::new(ctx), reason);
+    watch::ended(ctx, reason);
     match outcome {
         Outcome::Pass | Outcome::Forward(Egress::Switch) => XDP_PASS,
-        Outcome::Drop => XDP_DROP,
+        Outcome::Drop | Outcome::Next(_) => XDP_DROP,
         Outcome::Forward(Egress::Transmit) => XDP_TX,
         // A port that has just gone from the device map: the switch carries the rewritten packet.
         Outcome::Forward(Egress::Redirect(slot)) => {
@@ -49,7 +103,7 @@ pub fn lb_pass(_ctx: XdpContext) -> u32 {
 
 #[cfg(feature = "log")]
 #[inline(always)]
-fn log(ctx: &XdpContext, packet: &XdpPacket<'_>, reason: lb_core::Reason) {
+fn log(ctx: &XdpContext, packet: &XdpPacket<'_, true>, reason: lb_core::Reason) {
     use lb_core::Packet;
     // The addresses as they leave: of IPv4, of sender and target in ARP; zeros of all else, VLAN tags included.
     let address = |ip, arp| match packet.read::<u16>(12).map(u16::from_be) {

@@ -1,6 +1,8 @@
 //! The XDP frame as the core sees it.
 
-use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
+use core::arch::asm;
+
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use lb_core::checksum::Diff;
 use lb_core::packet::{Packet, Wire, fix_checksum_in_place};
@@ -9,11 +11,14 @@ use lb_core::packet::{Packet, Wire, fix_checksum_in_place};
 const MAX_OFFSET: usize = 255;
 
 /// A frame in an XDP program.
-pub struct XdpPacket<'a> {
+///
+/// `CAREFUL` keeps the compiler from dropping the check of one access because of another one: it can prove more than the
+/// verifier can follow. The common path reads in an order in which that does not happen.
+pub struct XdpPacket<'a, const CAREFUL: bool> {
     ctx: &'a XdpContext,
 }
 
-impl<'a> XdpPacket<'a> {
+impl<'a, const CAREFUL: bool> XdpPacket<'a, CAREFUL> {
     /// The frame of a program's context.
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
@@ -33,14 +38,19 @@ impl<'a> XdpPacket<'a> {
             return None;
         }
         let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
+        let mut end = self.ctx.data_end();
+        if CAREFUL {
+            // SAFETY: the value stays as it is; only the compiler no longer knows it.
+            unsafe { asm!("{0} = {0}", inout(reg) end, options(nomem, nostack, preserves_flags)) };
+        }
+        if start + size_of::<T>() > end {
             return None;
         }
         Some(start as *mut T)
     }
 }
 
-impl Packet for XdpPacket<'_> {
+impl<const CAREFUL: bool> Packet for XdpPacket<'_, CAREFUL> {
     #[inline(always)]
     fn ingress_ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
@@ -64,6 +74,24 @@ impl Packet for XdpPacket<'_> {
     fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
         // SAFETY: `at` checked the bounds; `Wire` has no padding, and the write needs no alignment.
         self.at::<T>(offset).map(|p| unsafe { p.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn grow_front(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: the context is the one the kernel called the program with; all bounds are read anew afterwards.
+        let result = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -(bytes as i32)) };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn set_length(&mut self, bytes: u32) -> Option<()> {
+        let by = bytes.wrapping_sub(self.length()) as i32;
+        if by == 0 {
+            return Some(());
+        }
+        // SAFETY: as above.
+        let result = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, by) };
+        if result == 0 { Some(()) } else { None }
     }
 
     #[inline(always)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use lb_core::model::Model;
-use lb_core::packet::SlicePacket;
+use lb_core::packet::HostPacket;
 use lb_core::table::{Address, BackendRecord, ServiceKey, Settings, TestInputs, VipTarget};
-use lb_core::{Egress, Outcome, Reason, process};
+use lb_core::{Egress, Outcome, Reason, process_all};
 
 use crate::scenario::Scenario;
 use crate::side::{Action, Snapshot, Verdict};
@@ -68,10 +68,10 @@ impl HostModel {
     #[must_use]
     pub fn run(&self, frame: &[u8], ifindex: u32) -> Verdict {
         let mut bytes = frame.to_vec();
-        let (outcome, reason) = process(&mut SlicePacket::new(&mut bytes, ifindex), &self.model);
+        let (outcome, reason) = process_all(&mut HostPacket::new(&mut bytes, ifindex), &self.model);
         let action = match outcome {
             Outcome::Pass | Outcome::Forward(Egress::Switch) => Action::Pass,
-            Outcome::Drop => Action::Drop,
+            Outcome::Drop | Outcome::Next(_) => Action::Drop,
             Outcome::Forward(Egress::Transmit) => Action::Transmit,
             Outcome::Forward(Egress::Redirect(slot)) => Action::Redirect(slot),
         };

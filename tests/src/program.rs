@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::{ProgramInfo, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions};
-use lb_core::Reason;
 use lb_core::host::slots;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
     BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey,
     ServiceRecord, Settings, TestInputs, TrafficCounter, VipRecord, VipSlot, VipTarget,
 };
+use lb_core::{Reason, Stage};
 
 use crate::pod::Raw;
 use crate::scenario::Scenario;
@@ -104,6 +104,16 @@ impl Program {
             .with_context(|| format!("loading {}", path.display()))?;
         for name in [BALANCER, PASS] {
             xdp(&mut ebpf, name)?.load().with_context(|| format!("the verifier refused {name}"))?;
+        }
+        let mut programs = Vec::new();
+        for stage in Stage::ALL {
+            let program = xdp(&mut ebpf, stage.program())?;
+            program.load().with_context(|| format!("the verifier refused {}", stage.program()))?;
+            programs.push((stage as u32, program.fd()?.try_clone()?));
+        }
+        let mut stages = ProgramArray::try_from(ebpf.map_mut("STAGES").context("no map STAGES")?)?;
+        for (index, program) in &programs {
+            stages.set(*index, program, 0)?;
         }
         let mut program = Self {
             ebpf,

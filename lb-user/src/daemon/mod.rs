@@ -347,6 +347,7 @@ impl Daemon {
         self.placed.fix_offloads(&self.run_dir, &mut self.record)?;
         self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
         self.dataplane.pin_programs()?;
+        self.dataplane.forget_other_stages()?;
         self.probes = Probes::open(&self.placed, &checks::probe_addresses(&self.config))?;
         self.claim_probe_addresses();
         self.host = Host::of(&self.placed)?;

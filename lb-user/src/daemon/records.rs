@@ -207,8 +207,8 @@ fn clients(plan: &Plan) -> BTreeMap<AclKey, u32> {
         for (prefix, verdict) in lists.iter().flat_map(|(list, v)| list.iter().map(move |p| (*p, *v))) {
             let key = AclKey {
                 length: 32 + bits(prefix),
-                vip: u32::from(*id).to_be_bytes(),
-                address: address(prefix.address).octets(),
+                vip: u32::from(*id).to_be(),
+                address: address(prefix.address),
             };
             entries.insert(key, verdict);
         }

@@ -165,11 +165,7 @@ fn clients_are_listed_by_vip_and_prefix() {
         config.vips[0].allow = vec!["10.0.0.0/8".parse().unwrap()];
         config.vips[0].deny = vec!["10.66.0.0/16".parse().unwrap()];
     }));
-    let key = |bits: u32, text: &str| AclKey {
-        length: 32 + 96 + bits,
-        vip: [0, 0, 0, 1],
-        address: at(text).octets(),
-    };
+    let key = |bits: u32, text: &str| AclKey { length: 32 + 96 + bits, vip: 1u32.to_be(), address: at(text) };
     let expected = [(key(8, "10.0.0.0"), verdict::ALLOW), (key(16, "10.66.0.0"), verdict::DENY)];
     assert_eq!(tables.clients, BTreeMap::from(expected));
 }

@@ -1,4 +1,4 @@
-//! The pinned connection table, read in batches.
+//! The pinned connection tables, read in batches: the established connections, then the half-open ones.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -9,13 +9,23 @@ use lb_core::table::{ConnKey, ConnValue};
 use super::Pins;
 use crate::io::bpf::{self, BatchRead, Position};
 
+/// Where to go on reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    in_half_open: bool,
+    position: Position,
+}
+
 /// Entries that are read by one call: about a millisecond's work.
 const BATCH: usize = 4096;
 
-/// The connection table, by its pin: any process that may see the pin can read it.
+/// The connection tables, by their pins: any process that may see the pins can read them.
 #[derive(Debug)]
 pub struct ConnTable {
+    /// The established connections.
     map: MapData,
+    /// The half-open ones.
+    half_open: MapData,
     keys: Vec<ConnKey>,
     values: Vec<ConnValue>,
 }
@@ -27,7 +37,9 @@ impl ConnTable {
     /// There is no such pin, or no right to open it.
     pub fn open(pins: &Pins) -> Result<Self> {
         let map = MapData::from_pin(pins.map("CONNS")).context("cannot open the connection table")?;
-        Ok(Self { map, keys: vec![bpf::zeroed(); BATCH], values: vec![bpf::zeroed(); BATCH] })
+        let half_open = MapData::from_pin(pins.map("HALF_OPEN"))
+            .context("cannot open the table of half-open connections")?;
+        Ok(Self { map, half_open, keys: vec![bpf::zeroed(); BATCH], values: vec![bpf::zeroed(); BATCH] })
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -40,16 +52,21 @@ impl ConnTable {
     /// The kernel's.
     pub fn read(
         &mut self,
-        from: Position,
+        from: Place,
         mut visit: impl FnMut(&ConnKey, &ConnValue),
-    ) -> Result<Option<Position>> {
+    ) -> Result<Option<Place>> {
+        let map = if from.in_half_open { &self.half_open } else { &self.map };
         let BatchRead { count, next } =
-            bpf::lookup_batch(self.map.fd().as_fd(), from, &mut self.keys, &mut self.values)
+            bpf::lookup_batch(map.fd().as_fd(), from.position, &mut self.keys, &mut self.values)
                 .context("cannot read the connection table")?;
         for (key, value) in self.keys.iter().zip(&self.values).take(count) {
             visit(key, value);
         }
-        Ok(next)
+        Ok(match next {
+            Some(position) => Some(Place { position, ..from }),
+            None if !from.in_half_open => Some(Place { in_half_open: true, position: Position::default() }),
+            None => None,
+        })
     }
 
     /// Visits every entry. Takes a third of a second for a million: not for the daemon's own thread.
@@ -57,9 +74,9 @@ impl ConnTable {
     /// # Errors
     /// The kernel's.
     pub fn for_each(&mut self, mut visit: impl FnMut(&ConnKey, &ConnValue)) -> Result<()> {
-        let mut next = Some(Position::default());
-        while let Some(position) = next {
-            next = self.read(position, &mut visit)?;
+        let mut next = Some(Place::default());
+        while let Some(place) = next {
+            next = self.read(place, &mut visit)?;
         }
         Ok(())
     }
@@ -70,17 +87,19 @@ impl ConnTable {
     /// # Errors
     /// The kernel's.
     pub fn remove_if(&self, key: &ConnKey, is_dead: impl Fn(&ConnValue) -> bool) -> Result<bool> {
-        let taken: Option<ConnValue> =
-            bpf::take(self.fd(), key).context("cannot remove a connection that timed out")?;
-        match taken {
-            None => Ok(false),
-            Some(value) if is_dead(&value) => Ok(true),
-            // A packet of the few microseconds between may have made its own: that one stays.
-            Some(value) => {
-                bpf::insert_new(self.fd(), key, &value).context("cannot put a connection back")?;
-                Ok(false)
+        for fd in [self.fd(), self.half_open.fd().as_fd()] {
+            let taken: Option<ConnValue> =
+                bpf::take(fd, key).context("cannot remove a connection that timed out")?;
+            match taken {
+                None => {}
+                Some(value) if is_dead(&value) => return Ok(true),
+                // A packet of the few microseconds between may have made its own: that one stays.
+                Some(value) => {
+                    bpf::insert_new(fd, key, &value).context("cannot put a connection back")?;
+                }
             }
         }
+        Ok(false)
     }
 
     /// Writes entries as they are, for those that fill the table themselves: migration and tests.

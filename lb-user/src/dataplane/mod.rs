@@ -16,6 +16,7 @@ mod model;
 mod pins;
 mod pod;
 mod ring;
+mod stages;
 mod sweep;
 mod tables;
 mod upgrade;
@@ -29,7 +30,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_core::host::config::ConnectionsConfig;
 use lb_core::table::SCHEMA_VERSION;
 
-pub use conns::ConnTable;
+pub use conns::{ConnTable, Place};
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
 pub use model::read_model;
 pub use pins::Pins;
@@ -39,7 +40,7 @@ pub use tables::Counters;
 pub use upgrade::{Swap, Version, VersionLoader};
 
 /// The maps of the object, all pinned.
-pub const MAPS: [&str; 27] = [
+pub const MAPS: [&str; 34] = [
     "SETTINGS",
     "TEST_INPUTS",
     "BITMAP",
@@ -56,6 +57,13 @@ pub const MAPS: [&str; 27] = [
     "TICKETS",
     "LOADS",
     "CONNS",
+    "HALF_OPEN",
+    "SNATS",
+    "AFFINITY",
+    "SOURCES",
+    "FRAGMENTS",
+    "ASKERS",
+    "OPENED",
     "PORTS",
     "PORT_SLOTS",
     "DEVICES",
@@ -126,6 +134,7 @@ impl DataPlane {
             let program = program(&mut ebpf, role)?;
             program.load().with_context(|| format!("the kernel refuses the program {}", role.program()))?;
         }
+        stages::load(&mut ebpf, pins)?;
         Ok(ebpf)
     }
 

@@ -45,6 +45,11 @@ impl Pins {
         self.programs().join(name)
     }
 
+    /// All pinned programs and arrays of programs, in the order of their names.
+    pub fn program_paths(&self) -> io::Result<Vec<PathBuf>> {
+        list(&self.programs())
+    }
+
     /// A map's pin.
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)

@@ -16,7 +16,7 @@ use lb_core::table::{
 };
 
 use super::pod::Raw;
-use super::{ConnTable, Pins};
+use super::{ConnTable, Pins, Place};
 use crate::io::bpf::{self, Position};
 use crate::io::sys;
 
@@ -175,7 +175,7 @@ impl Sweep {
         let mut tally = Tally::new(self.settings()?, self.generations()?);
         let loads = self.loads()?;
         let mut timed_out = Vec::new();
-        let mut next = Some(Position::default());
+        let mut next = Some(Place::default());
         while let Some(position) = next {
             tally.now = ticks_from_ns(sys::clock_coarse());
             next = self.conns.read(position, |key, value| {

@@ -292,8 +292,8 @@ where
 fn client_keys(wanted: &BTreeMap<AclKey, u32>) -> Vec<(Key<[u8; 20]>, u32)> {
     let key = |key: &AclKey| {
         let mut data = [0; 20];
-        data[..4].copy_from_slice(&key.vip);
-        data[4..].copy_from_slice(&key.address);
+        data[..4].copy_from_slice(&key.vip.to_ne_bytes());
+        data[4..].copy_from_slice(&key.address.octets());
         Key::new(key.length, data)
     };
     wanted.iter().map(|(acl, verdict)| (key(acl), *verdict)).collect()

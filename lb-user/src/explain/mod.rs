@@ -17,9 +17,9 @@ use lb_core::host::health::{FULL_SHARE, Neighbour, State};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{HealthView, Plan, Seen};
 use lb_core::model::Model;
-use lb_core::packet::SlicePacket;
+use lb_core::packet::HostPacket;
 use lb_core::table::{PortRecord, TestInputs, mode, ticks_from_ns};
-use lb_core::{Outcome, process};
+use lb_core::{Outcome, process_all};
 use serde::Serialize;
 
 use crate::api;
@@ -307,7 +307,7 @@ impl Ground {
     fn explain(&self, what: String, mut bytes: Vec<u8>, ifindex: u32) -> (Explained, Option<Vec<u8>>) {
         let before = frame::summary(&bytes);
         self.model.take_questions();
-        let (outcome, reason) = process(&mut SlicePacket::new(&mut bytes, ifindex), &self.model);
+        let (outcome, reason) = process_all(&mut HostPacket::new(&mut bytes, ifindex), &self.model);
         let trace = steps::Trace::of(&self.model, &self.names, self.model.take_questions());
         let changed = matches!(outcome, Outcome::Forward(_));
         let explained = Explained {

@@ -135,7 +135,7 @@ impl Names {
     pub fn leaving(&self, model: &Model, outcome: Outcome, ingress: u32) -> String {
         match outcome {
             Outcome::Pass => "goes on untouched to the switch".to_owned(),
-            Outcome::Drop => "ends here".to_owned(),
+            Outcome::Drop | Outcome::Next(_) => "ends here".to_owned(),
             Outcome::Forward(Egress::Switch) => "goes on, rewritten, through the switch".to_owned(),
             Outcome::Forward(Egress::Transmit) => format!("leaves by {} again", self.interface(ingress)),
             Outcome::Forward(Egress::Redirect(slot)) => {
