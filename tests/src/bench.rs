@@ -7,7 +7,7 @@ use crate::model::HostModel;
 use crate::oracle::{Oracle, sum};
 use crate::program::{Program, SHORTEST_FRAME};
 use crate::scenario::Scenario;
-use crate::side::{Snapshot, Verdict};
+use crate::side::{Snapshot, Verdict, hex};
 
 /// Program (with root), host model and oracle in one state.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Bench {
                 hex(frame)
             );
         }
-        if sum::valid(frame) == Some(true) && sum::valid(&oracle.bytes) != Some(true) {
+        if sum::valid(frame) == Some(true) && sum::valid(&oracle.bytes) == Some(false) {
             bail!("a checksum is wrong afterwards\nframe {}\n{oracle:?}", hex(frame));
         }
         Ok(oracle)
@@ -155,6 +155,7 @@ fn same(name: &str, side: &Snapshot, oracle: &Snapshot) -> Result<()> {
             oracle.counters
         );
     }
+    ensure!(side.loads == oracle.loads, "loads of {name} {:?}, the oracle's {:?}", side.loads, oracle.loads);
     if side.connections != oracle.connections {
         let only = |a: &Snapshot, b: &Snapshot| -> Vec<_> {
             a.connections.iter().filter(|c| !b.connections.contains(c)).cloned().collect()
@@ -166,12 +167,6 @@ fn same(name: &str, side: &Snapshot, oracle: &Snapshot) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Bytes as hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Counters as a sorted list of differences, for reports.

@@ -43,7 +43,9 @@ pub struct Connection {
     pub backend: u16,
     /// Generation of the backend's record.
     pub generation: u16,
-    /// `syn`, `established`, `closing`, `closed`, `udp`.
+    /// Not yet among the established.
+    pub half_open: bool,
+    /// `syn`, `unverified`, `established`, `closing`, `closed`, `udp`.
     pub state: &'static str,
     /// Answered, client's FIN, backend's FIN, suspect, and which sequence numbers are known.
     pub flags: Flags,
@@ -55,6 +57,8 @@ pub struct Connection {
     pub client_next: u32,
     /// Backend's next sequence number; likewise.
     pub backend_next: u32,
+    /// The port that full NAT lent it; 0: none.
+    pub lent: u16,
 }
 
 /// Marks of a connection.

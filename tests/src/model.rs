@@ -1,15 +1,15 @@
 //! The side of the core on the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_core::model::Model;
 use lb_core::packet::HostPacket;
-use lb_core::table::{Address, BackendRecord, ServiceKey, Settings, TestInputs, VipTarget};
+use lb_core::table::{BackendRecord, ServiceKey, Settings, TestInputs, VipTarget};
 use lb_core::{Egress, Outcome, Reason, process_all};
 
 use crate::scenario::Scenario;
 use crate::side::{Action, Snapshot, Verdict};
-use crate::tables::{Records, add_traffic, connection};
+use crate::tables::{Records, add_traffic, address, connection, select_table};
 
 /// The core with its tables as plain maps.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct HostModel {
     served: Vec<ServiceKey>,
     /// VIPs and backends that may have been counted.
     counted: (BTreeSet<u16>, BTreeSet<u16>),
+    loads: BTreeMap<u16, u32>,
+    rings: BTreeMap<u16, Vec<u16>>,
 }
 
 impl HostModel {
@@ -25,7 +27,13 @@ impl HostModel {
     #[must_use]
     pub fn new(scenario: &Scenario) -> Self {
         let model = Model::new(Settings::default(), scenario.connections as usize);
-        let mut side = Self { model, served: Vec::new(), counted: Default::default() };
+        let mut side = Self {
+            model,
+            served: Vec::new(),
+            counted: Default::default(),
+            loads: BTreeMap::new(),
+            rings: BTreeMap::new(),
+        };
         side.change(scenario);
         side
     }
@@ -40,8 +48,9 @@ impl HostModel {
             self.model.serve(*key, *vip);
             self.served.push(*key);
         }
-        self.counted.0.extend(records.vips.keys());
-        self.counted.1.extend(records.backends.keys());
+        // Id 0 stands for nobody, and must stay at zero.
+        self.counted.0.extend(records.vips.keys().chain([&0]));
+        self.counted.1.extend(records.backends.keys().chain([&0]));
         self.model.settings = records.settings;
         self.model.vips = records.vips;
         self.model.services = records.services;
@@ -49,10 +58,25 @@ impl HostModel {
         for (id, record) in records.backends {
             self.model.put_backend(id, record);
         }
-        self.model.selections = records.selections;
+        for (id, ring) in &records.rings {
+            if self.rings.get(id) != Some(ring) {
+                self.model.selections.insert(*id, select_table(ring));
+            }
+        }
+        self.model.selections.retain(|id, _| records.rings.contains_key(id));
+        self.rings = records.rings;
         self.model.ports = records.ports;
+        self.model.port_lists = records.port_lists;
+        self.model.prefixes = records.prefixes;
+        self.model.acl = records.acl;
+        for (id, load) in &records.loads {
+            if self.loads.get(id) != Some(load) {
+                self.model.loads.borrow_mut().insert(*id, i64::from(*load));
+            }
+        }
+        self.loads = records.loads;
         for stray in &scenario.stray_bits {
-            let address = Address::from_v4(*stray);
+            let address = address(*stray);
             self.model.serve(ServiceKey::of_address(address), VipTarget::default());
             self.model.put_backend(0, BackendRecord { address, ..BackendRecord::default() });
         }
@@ -107,7 +131,15 @@ impl HostModel {
         for id in &self.counted.1 {
             add_traffic(&mut out.counters, "backend", *id, &self.model.backend_traffic(*id));
         }
-        out.connections = self.model.connections().iter().map(|(k, v)| connection(k, v)).collect();
+        let established = self.model.connections();
+        let half_open = self.model.half_open_connections();
+        out.connections = established
+            .iter()
+            .map(|(k, v)| connection(k, v, false))
+            .chain(half_open.iter().map(|(k, v)| connection(k, v, true)))
+            .collect();
+        out.loads =
+            self.model.loads.borrow().iter().filter(|(_, n)| **n != 0).map(|(id, n)| (*id, *n)).collect();
         out.connections.sort();
         out
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::lpm_trie::{Key as PrefixOf, LpmTrie};
 use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
@@ -14,8 +15,9 @@ use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions};
 use lb_core::host::slots;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
-    BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortRecord, SelectTable, ServiceKey,
-    ServiceRecord, Settings, TestInputs, TrafficCounter, VipRecord, VipSlot, VipTarget,
+    AclKey, AffinityValue, AskerValue, BackendRecord, BackendSlot, ClientKey, ConnKey, ConnValue,
+    FragmentKey, FragmentValue, GlobalCounter, PortRecord, PrefixKey, RateValue, SelectTable, ServiceKey,
+    ServiceRecord, Settings, SnatValue, TestInputs, TrafficCounter, VipRecord, VipSlot, VipTarget,
 };
 use lb_core::{Reason, Stage};
 
@@ -23,7 +25,7 @@ use crate::pod::Raw;
 use crate::scenario::Scenario;
 use crate::side::{Action, Snapshot, Verdict};
 use crate::sys::delete_slot;
-use crate::tables::{Records, add_traffic, connection};
+use crate::tables::{Records, add_traffic, connection, select_table};
 
 /// Name of the balancer.
 pub const BALANCER: &str = "lb_balance";
@@ -66,6 +68,9 @@ struct Written {
     vips: Vec<u16>,
     backends: Vec<u16>,
     rings: BTreeMap<u16, Vec<u16>>,
+    prefixes: Vec<PrefixKey>,
+    acl: Vec<AclKey>,
+    loads: BTreeMap<u16, u32>,
     ports: Vec<(u16, u32)>,
     bitmap: BTreeMap<u32, u64>,
     /// VIPs and backends that may have been counted. Id 0 stands for nobody, and must stay at zero.
@@ -181,20 +186,20 @@ impl Program {
                 self.array("BACKENDS")?.set(u32::from(id), Raw(BackendRecord::default()), 0)?;
             }
         }
-        for (vip, table) in &records.selections {
-            let ring = &scenario.vips.iter().find(|v| v.id == *vip).context("a table without a VIP")?.ring;
+        for (vip, ring) in &records.rings {
             // A swap waits for all running programs: only where there is something new.
             if self.written.rings.get(vip) == Some(ring) {
                 continue;
             }
             self.written.rings.insert(*vip, ring.clone());
             let mut inner = Array::<MapData, Raw<SelectTable>>::create(1, 0)?;
-            inner.set(0, Raw(**table), 0)?;
+            inner.set(0, Raw(*select_table(ring)), 0)?;
             let mut outer: ArrayOfMaps<_, Array<MapData, Raw<SelectTable>>> =
                 ArrayOfMaps::try_from(self.map("SELECTION")?)?;
             outer.set(u32::from(*vip), &inner, 0)?;
         }
         self.write_ports(&records)?;
+        self.write_lists(&records)?;
         self.written.vips = records.vips.keys().copied().collect();
         self.written.backends = records.backends.keys().copied().collect();
         self.written.counted.0.extend(records.vips.keys().chain([&0]));
@@ -249,6 +254,48 @@ impl Program {
         }
         (self.written.vip_slots, self.written.backend_slots) = (vips, backends);
         Ok(())
+    }
+
+    fn write_lists(&mut self, records: &Records) -> Result<()> {
+        for (number, list) in &records.port_lists {
+            self.array("PORT_LISTS")?.set(u32::from(*number), Raw(*list), 0)?;
+        }
+        let of_prefix = |key: &PrefixKey| PrefixOf::new(key.length, key.address);
+        let of_acl = |key: &AclKey| {
+            let mut data = [0; 20];
+            data[..4].copy_from_slice(&key.vip.to_ne_bytes());
+            data[4..].copy_from_slice(&key.address.octets());
+            PrefixOf::new(key.length, data)
+        };
+        for key in std::mem::take(&mut self.written.prefixes) {
+            self.trie::<16>("PREFIXES")?.remove(&of_prefix(&key))?;
+        }
+        for key in std::mem::take(&mut self.written.acl) {
+            self.trie::<20>("ACL")?.remove(&of_acl(&key))?;
+        }
+        for (key, list) in &records.prefixes {
+            self.trie::<16>("PREFIXES")?.insert(&of_prefix(key), u32::from(*list), 0)?;
+            self.written.prefixes.push(*key);
+        }
+        for (key, verdict) in &records.acl {
+            self.trie::<20>("ACL")?.insert(&of_acl(key), verdict, 0)?;
+            self.written.acl.push(*key);
+        }
+        // A count replaces what the program kept since the last one.
+        for (id, load) in &records.loads {
+            if self.written.loads.get(id) != Some(load) {
+                self.array("LOADS")?.set(u32::from(*id), Raw(u64::from(*load)), 0)?;
+            }
+        }
+        self.written.loads.clone_from(&records.loads);
+        Ok(())
+    }
+
+    fn trie<const N: usize>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, [u8; N], u32>>
+    where
+        [u8; N]: aya::Pod,
+    {
+        Ok(LpmTrie::try_from(self.map(name)?)?)
     }
 
     fn write_ports(&mut self, records: &Records) -> Result<()> {
@@ -400,12 +447,22 @@ impl Program {
                 add_traffic(&mut out.counters, owner, id, &sum_traffic(&map.get(&u32::from(id), 0)?));
             }
         }
-        let connections = self.hash::<ConnKey, ConnValue>("CONNS")?;
-        for entry in connections.iter() {
-            let (key, value) = entry?;
-            out.connections.push(connection(&key.0, &value.0));
+        for (name, half_open) in [("CONNS", false), ("HALF_OPEN", true)] {
+            let connections = self.hash::<ConnKey, ConnValue>(name)?;
+            for entry in connections.iter() {
+                let (key, value) = entry?;
+                out.connections.push(connection(&key.0, &value.0, half_open));
+            }
         }
         out.connections.sort();
+        let ids = self.written.counted.1.clone();
+        let loads = self.array::<u64>("LOADS")?;
+        for id in ids {
+            let load = loads.get(&u32::from(id), 0)?.0 as i64;
+            if load != 0 {
+                out.loads.insert(id, load);
+            }
+        }
         Ok(out)
     }
 
@@ -415,11 +472,15 @@ impl Program {
     /// # Errors
     /// The kernel refuses a write.
     pub fn reset(&mut self) -> Result<()> {
-        let mut connections = self.hash::<ConnKey, ConnValue>("CONNS")?;
-        let keys: Vec<_> = connections.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            connections.remove(&key)?;
+        for name in ["CONNS", "HALF_OPEN"] {
+            self.clear::<ConnKey, ConnValue>(name)?;
         }
+        self.clear::<ConnKey, SnatValue>("SNATS")?;
+        self.clear::<ClientKey, AffinityValue>("AFFINITY")?;
+        self.clear::<ClientKey, RateValue>("SOURCES")?;
+        self.clear::<FragmentKey, FragmentValue>("FRAGMENTS")?;
+        self.clear::<ClientKey, AskerValue>("ASKERS")?;
+        zero::<RateValue>(&mut self.per_cpu("OPENED")?, 0)?;
         let (vips, backends) = std::mem::take(&mut self.written.counted);
         for id in vips {
             self.ticket(id, 0)?;
@@ -427,7 +488,9 @@ impl Program {
         }
         for id in backends {
             zero::<TrafficCounter>(&mut self.per_cpu("BACKEND_TRAFFIC")?, u32::from(id))?;
+            self.array("LOADS")?.set(u32::from(id), Raw(0u64), 0)?;
         }
+        self.written.loads.clear();
         zero::<GlobalCounter>(&mut self.per_cpu("GLOBALS")?, 0)?;
         for index in 0..REASON_SLOTS {
             zero::<u64>(&mut self.per_cpu("REASONS")?, index)?;
@@ -435,6 +498,15 @@ impl Program {
         self.reasons.fill(0);
         for word in std::mem::take(&mut self.written.bitmap).into_keys() {
             self.array("BITMAP")?.set(word, Raw(0u64), 0)?;
+        }
+        Ok(())
+    }
+
+    fn clear<K: Copy + 'static, V: Copy + 'static>(&mut self, name: &str) -> Result<()> {
+        let mut map = self.hash::<K, V>(name)?;
+        let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            map.remove(&key)?;
         }
         Ok(())
     }

@@ -7,8 +7,12 @@ use crate::frame::{Ip, Mac};
 pub enum Mode {
     /// Addresses are translated.
     Nat,
+    /// Both addresses are translated, with ports that are lent.
+    FullNat,
     /// Only the MAC changes.
     Dsr,
+    /// Packets go inside another one.
+    Ipip,
 }
 
 /// How a VIP chooses.
@@ -18,8 +22,14 @@ pub enum Selection {
     Random,
     /// In turn.
     RoundRobin,
-    /// By consistent hash.
+    /// By consistent hash of the flow.
     Maglev,
+    /// By consistent hash of the client.
+    SourceHash,
+    /// By hash of the flow over the ring.
+    FlowHash,
+    /// The one of two with fewer connections for its weight.
+    LeastConnections,
 }
 
 /// State of a backend.
@@ -55,29 +65,106 @@ impl Protocol {
     }
 }
 
+/// What becomes of connections whose backend is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// They stay.
+    Keep,
+    /// They move.
+    Repick,
+    /// They are reset.
+    Reset,
+}
+
+/// What a list says of the clients in a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// An address of the prefix.
+    pub address: Ip,
+    /// Bits of it that count.
+    pub length: u8,
+    /// Whether they may open connections.
+    pub allowed: bool,
+}
+
 /// A VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
     /// Its id, from 1.
     pub id: u16,
-    /// Its address.
+    /// Its address; the first of a prefix.
     pub address: Ip,
+    /// Bits of a prefix (IPv6 only).
+    pub prefix: Option<u8>,
     /// Its virtual MAC.
     pub mac: Mac,
     /// How packets reach its backends.
     pub mode: Mode,
     /// How it chooses.
     pub selection: Selection,
-    /// Connections of a dead backend move.
-    pub repick: bool,
+    /// What becomes of connections whose backend is down.
+    pub on_down: OnDown,
     /// One-armed placement.
     pub transmit: bool,
     /// With nobody up, the last ones are taken.
     pub last_known: bool,
+    /// With nobody up, the client is told so.
+    pub reject: bool,
+    /// Echo requests are answered.
+    pub echo: bool,
+    /// Beyond the cap, nat goes on without an entry.
+    pub stateless: bool,
+    /// Clients that are on a list.
+    pub listed: Vec<Listed>,
+    /// Clients that are on none are refused.
+    pub deny_others: bool,
+    /// New connections of a client in a window; 0 for any number.
+    pub per_source: u32,
+    /// For how long a client keeps its backend; 0: not.
+    pub affinity: u32,
+    /// Source of outer packets, or the address that full NAT lends ports of.
+    pub source: Option<Ip>,
+    /// The first port that is lent, and how many there are.
+    pub lent: (u16, u16),
+    /// Bytes of the longest outer packet.
+    pub tunnel_mtu: u16,
     /// What it serves; port 0 is every port.
     pub services: Vec<(Protocol, u16)>,
+    /// Ranges of ports that it serves: first and last.
+    pub ranges: Vec<(Protocol, u16, u16)>,
     /// Ids in turn; every member stands in it.
     pub ring: Vec<u16>,
+}
+
+impl Vip {
+    /// A VIP in nat mode, round robin, without services and backends.
+    #[must_use]
+    pub const fn new(id: u16, address: Ip, mac: Mac) -> Self {
+        Self {
+            id,
+            address,
+            prefix: None,
+            mac,
+            mode: Mode::Nat,
+            selection: Selection::RoundRobin,
+            on_down: OnDown::Keep,
+            transmit: false,
+            last_known: false,
+            reject: false,
+            echo: false,
+            stateless: false,
+            listed: Vec::new(),
+            deny_others: false,
+            per_source: 0,
+            affinity: 0,
+            source: None,
+            lent: (0, 0),
+            tunnel_mtu: 0,
+            services: Vec::new(),
+            ranges: Vec::new(),
+            ring: Vec::new(),
+        }
+    }
 }
 
 /// A backend of one VIP.
@@ -101,6 +188,30 @@ pub struct Backend {
     pub generation: u16,
     /// Other VIPs use the same service on it.
     pub shared: bool,
+    /// Its weight.
+    pub weight: u16,
+    /// Its live connections, as they were counted last.
+    pub load: u32,
+}
+
+impl Backend {
+    /// A backend that is up, of weight 1, behind the port with this slot.
+    #[must_use]
+    pub const fn new(id: u16, vip: u16, host: (Mac, Ip), slot: u16) -> Self {
+        Self {
+            id,
+            vip,
+            address: host.1,
+            mac: host.0,
+            state: State::Up,
+            port: 0,
+            slot,
+            generation: 1,
+            shared: false,
+            weight: 1,
+            load: 0,
+        }
+    }
 }
 
 /// A switch port that the balancer is attached to.
@@ -121,6 +232,8 @@ pub struct Port {
 pub struct Timeouts {
     /// Until established.
     pub syn: u32,
+    /// Until established, when no SYN opened it.
+    pub unverified: u32,
     /// Established.
     pub established: u32,
     /// After a FIN.
@@ -131,6 +244,8 @@ pub struct Timeouts {
     pub udp: u32,
     /// After an RST outside the window.
     pub suspect: u32,
+    /// Of the parts of a packet.
+    pub fragment: u32,
 }
 
 /// A whole data plane.
@@ -144,6 +259,8 @@ pub struct Scenario {
     pub ports: Vec<Port>,
     /// Idle times.
     pub timeouts: Timeouts,
+    /// New connections in a window; 0 for any number.
+    pub max_new: u32,
     /// Room for connections.
     pub connections: u32,
     /// Addresses that nobody has, whose bits are set in both "is it ours?" bitmaps all the same, as if they
@@ -181,8 +298,15 @@ impl Scenario {
         let mut services: Vec<Service> = Vec::new();
         let mut every_port = Vec::new();
         for vip in self.vips.iter().filter(|vip| vip.mode == Mode::Nat) {
+            // Ranges never translate ports: to a backend they are every port.
+            let mut served = vip.services.clone();
+            for (protocol, ..) in &vip.ranges {
+                if !served.contains(&(*protocol, 0)) {
+                    served.push((*protocol, 0));
+                }
+            }
             for backend in self.backends.iter().filter(|b| b.vip == vip.id) {
-                for (protocol, port) in &vip.services {
+                for (protocol, port) in &served {
                     let (at, vip_port) = match backend.port {
                         0 => (*port, 0),
                         translated => (translated, *port),

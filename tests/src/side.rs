@@ -1,5 +1,6 @@
 //! What the three sides have in common.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::counters::{Connection, Counters};
@@ -31,8 +32,16 @@ pub struct Verdict {
 impl fmt::Debug for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {} ", self.action, self.reason)?;
-        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}", hex(&self.bytes))
     }
+}
+
+/// Bytes as hexadecimal digits; of a long frame the headers.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const SHOWN: usize = 200;
+    let digits: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    if bytes.len() > SHOWN { format!("{digits}... ({} bytes)", bytes.len()) } else { digits }
 }
 
 /// Counters and connections at one moment.
@@ -42,4 +51,6 @@ pub struct Snapshot {
     pub counters: Counters,
     /// All connections, sorted.
     pub connections: Vec<Connection>,
+    /// Live connections by backend, zeros left out.
+    pub loads: BTreeMap<u16, i64>,
 }

@@ -13,6 +13,8 @@ pub type Key = (Ip, u16, u16, u16, u8);
 pub enum State {
     /// Not yet established.
     Syn,
+    /// Not yet established, and not opened by a SYN.
+    Unverified,
     /// Both sides have spoken.
     Established,
     /// A FIN was seen.
@@ -42,6 +44,8 @@ pub struct Entry {
     pub client_next: u32,
     /// Backend's next sequence number.
     pub backend_next: u32,
+    /// The port that full NAT lent.
+    pub lent: u16,
 }
 
 impl Entry {
@@ -50,12 +54,17 @@ impl Entry {
         Self {
             backend,
             generation,
-            state: if segment.is_some() { State::Syn } else { State::Udp },
+            state: match segment {
+                None => State::Udp,
+                Some(s) if s.opens() => State::Syn,
+                Some(_) => State::Unverified,
+            },
             flags: Flags { client_seq: segment.is_some(), ..Flags::default() },
             client_slot: slot,
             last_seen: now,
             client_next: segment.map_or(0, |s| s.next),
             backend_next: 0,
+            lent: 0,
         }
     }
 
@@ -64,6 +73,7 @@ impl Entry {
         let allowed = match (self.flags.suspect, self.state) {
             (true, _) => timeouts.suspect,
             (_, State::Syn) => timeouts.syn,
+            (_, State::Unverified) => timeouts.unverified,
             (_, State::Established) => timeouts.established,
             (_, State::Closing) => timeouts.closing,
             (_, State::Closed) => timeouts.closed,
@@ -83,9 +93,9 @@ impl Entry {
         }
     }
 
-    /// Takes note of a segment of the client, or of the backend. Where replies take another way (`one_sided`)
-    /// the client's word counts for both.
-    pub fn note(&mut self, segment: Segment, of_client: bool, one_sided: bool) {
+    /// Takes note of a segment of the client, or of the backend, and says whether it establishes the connection.
+    /// Where replies take another way (`one_sided`) the client's word counts for both.
+    pub fn note(&mut self, segment: Segment, of_client: bool, one_sided: bool) -> bool {
         let flags = &mut self.flags;
         let (next, known) = if of_client {
             (&mut self.client_next, &mut flags.client_seq)
@@ -99,7 +109,7 @@ impl Entry {
             } else {
                 flags.suspect = true;
             }
-            return;
+            return false;
         }
         if !*known || (segment.next.wrapping_sub(*next) as i32) > 0 {
             *next = segment.next;
@@ -107,7 +117,9 @@ impl Entry {
         }
         flags.suspect = false;
         flags.answered |= !of_client || one_sided;
-        if self.state == State::Syn && of_client && segment.ack && flags.answered {
+        let establishes =
+            of_client && segment.ack && !segment.syn && flags.answered && self.state != State::Closed;
+        if establishes && matches!(self.state, State::Syn | State::Unverified) {
             self.state = State::Established;
         }
         if segment.fin {
@@ -117,10 +129,11 @@ impl Entry {
                 self.state = State::Closing;
             }
         }
+        establishes
     }
 
     /// In the form that is compared.
-    pub fn connection(&self, key: &Key) -> Connection {
+    pub fn connection(&self, key: &Key, half_open: bool) -> Connection {
         Connection {
             client: key.0,
             client_port: key.1,
@@ -129,8 +142,10 @@ impl Entry {
             protocol: key.4,
             backend: self.backend,
             generation: self.generation,
+            half_open,
             state: match self.state {
                 State::Syn => "syn",
+                State::Unverified => "unverified",
                 State::Established => "established",
                 State::Closing => "closing",
                 State::Closed => "closed",
@@ -141,6 +156,7 @@ impl Entry {
             last_seen: self.last_seen,
             client_next: self.client_next,
             backend_next: self.backend_next,
+            lent: self.lent,
         }
     }
 }

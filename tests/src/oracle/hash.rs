@@ -4,11 +4,15 @@ use crate::frame::Ip;
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// An IPv4 address mapped into IPv6, as two words read from memory.
+/// An address as two words read from memory, an IPv4 address mapped into IPv6.
 fn mapped(address: Ip) -> [u64; 2] {
-    let mut second = [0, 0, 0xff, 0xff, 0, 0, 0, 0];
-    second[4..].copy_from_slice(&address);
-    [0, u64::from_ne_bytes(second)]
+    let octets = match address {
+        Ip::V4(v4) => v4.to_ipv6_mapped().octets(),
+        Ip::V6(v6) => v6.octets(),
+    };
+    let word = |half: &[u8]| half.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    // As a little-endian machine reads it.
+    [word(&octets[..8]), word(&octets[8..])]
 }
 
 /// Position of an address in an "is it ours?" bitmap: both words joined, times the golden ratio, upper 16 bits.
@@ -28,9 +32,15 @@ pub fn flow(client: Ip, client_port: u16, vip_port: u16, protocol: u8) -> u32 {
         h ^ h >> 31
     };
     let [a, b] = mapped(client);
-    let ports = u64::from(client_port.to_be()) + (u64::from(vip_port.to_be()) << 16);
+    let ports = u64::from(client_port.swap_bytes()) + (u64::from(vip_port.swap_bytes()) << 16);
     let rest = ports + (u64::from(protocol) << 48);
     (mix(mix(a.wrapping_mul(GOLDEN) ^ b) ^ rest) >> 32) as u32
+}
+
+/// The hash of a client alone: the flow hash with both ports zero.
+#[must_use]
+pub fn source(client: Ip, protocol: u8) -> u32 {
+    flow(client, 0, 0, protocol)
 }
 
 /// The slot of a consistent hash table of 65537 slots that a hash falls into, in proportion.
@@ -48,9 +58,10 @@ pub fn ring_slot(random: u32, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::v4;
 
     #[test]
     fn the_hash_that_is_fixed_for_all_time() {
-        assert_eq!(flow([10, 0, 0, 3], 40000, 80, 6), 0x4c4d_3b79);
+        assert_eq!(flow(v4(10, 0, 0, 3), 40000, 80, 6), 0x4c4d_3b79);
     }
 }

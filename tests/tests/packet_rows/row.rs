@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use testbed::bench::{Bench, hex};
+use testbed::bench::Bench;
 use testbed::counters::delta;
 use testbed::program::Program;
 use testbed::scenario::Scenario;
-use testbed::side::Action;
+use testbed::side::{Action, hex};
 
 /// The clock at the beginning of each row.
 pub const START: u32 = 1_000_000;
