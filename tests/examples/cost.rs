@@ -6,15 +6,15 @@
 //! it is timed run by run, the clock's cost taken off by the same runs of the program that does nothing.
 
 use anyhow::{Context, Result, ensure};
-use testbed::frame::{ACK, Arp, Ipv4, SYN};
+use testbed::frame::{ACK, Arp, Ip, Mac, Packet, SYN, v4};
 use testbed::namespace::with_ports;
 use testbed::program::{BALANCER, PASS, Program};
-use testbed::scenario::{Backend, Mode, Port, Protocol, Scenario, Selection, State, Timeouts, Vip};
+use testbed::scenario::{Backend, Port, Protocol, Scenario, Timeouts, Vip};
 use testbed::side::Action;
 
-const VIP: ([u8; 6], [u8; 4], u16) = ([2, 0x6c, 10, 0, 1, 1], [10, 0, 1, 1], 80);
-const CLIENT: ([u8; 6], [u8; 4], u16) = ([2, 0, 0, 0, 0, 3], [10, 0, 0, 3], 4000);
-const STRANGER: ([u8; 6], [u8; 4], u16) = ([2, 0, 0, 0, 0, 4], [10, 0, 0, 4], 80);
+const VIP: (Mac, Ip, u16) = ([2, 0x6c, 10, 0, 1, 1], v4(10, 0, 1, 1), 80);
+const CLIENT: (Mac, Ip, u16) = ([2, 0, 0, 0, 0, 3], v4(10, 0, 0, 3), 4000);
+const STRANGER: (Mac, Ip, u16) = ([2, 0, 0, 0, 0, 4], v4(10, 0, 0, 4), 80);
 const ROUNDS: usize = 7;
 const REPEAT: u32 = 2_000_000;
 const SINGLE_RUNS: usize = 20_000;
@@ -23,29 +23,8 @@ fn scenario() -> Scenario {
     const LONG: u32 = 1 << 30;
     let port = |slot: u16| Port { slot, ifindex: 10 + u32::from(slot), switch: 1, redirect: true };
     Scenario {
-        vips: vec![Vip {
-            id: 1,
-            address: VIP.1,
-            mac: VIP.0,
-            mode: Mode::Nat,
-            selection: Selection::RoundRobin,
-            repick: false,
-            transmit: false,
-            last_known: false,
-            services: vec![(Protocol::Tcp, 80)],
-            ring: vec![1],
-        }],
-        backends: vec![Backend {
-            id: 1,
-            vip: 1,
-            address: VIP.1,
-            mac: VIP.0,
-            state: State::Up,
-            port: 0,
-            slot: 1,
-            generation: 1,
-            shared: false,
-        }],
+        vips: vec![Vip { services: vec![(Protocol::Tcp, 80)], ring: vec![1], ..Vip::new(1, VIP.1, VIP.0) }],
+        backends: vec![Backend::new(1, 1, (VIP.0, VIP.1), 1)],
         ports: vec![port(1), port(3)],
         timeouts: Timeouts {
             syn: LONG,
@@ -54,7 +33,10 @@ fn scenario() -> Scenario {
             closed: LONG,
             udp: LONG,
             suspect: LONG,
+            unverified: LONG,
+            fragment: LONG,
         },
+        max_new: 0,
         connections: 1 << 16,
         stray_bits: Vec::new(),
     }
@@ -79,10 +61,10 @@ fn measure() -> Result<()> {
         info.size_translated().unwrap_or(0),
         info.size_jitted()
     );
-    let syn = Ipv4::tcp(CLIENT, VIP, SYN, 1, b"").bytes();
-    let reply = Ipv4::tcp(VIP, CLIENT, ACK, 1, &[0; 10]).bytes();
-    let segment = Ipv4::tcp(CLIENT, VIP, ACK, 2, &[0; 10]).bytes();
-    let other = Ipv4::tcp(CLIENT, STRANGER, ACK, 2, &[0; 10]).bytes();
+    let syn = Packet::tcp(CLIENT, VIP, SYN, 1, b"").bytes();
+    let reply = Packet::tcp(VIP, CLIENT, ACK, 1, &[0; 10]).bytes();
+    let segment = Packet::tcp(CLIENT, VIP, ACK, 2, &[0; 10]).bytes();
+    let other = Packet::tcp(CLIENT, STRANGER, ACK, 2, &[0; 10]).bytes();
     let request = Arp::request((CLIENT.0, CLIENT.1), VIP.1).bytes();
     program.run(&syn, 13, Action::Redirect(1))?;
     for (frame, at, to) in [(&reply, 11, Action::Redirect(3)), (&segment, 13, Action::Redirect(1))] {

@@ -6,9 +6,9 @@ mod e2e_bed;
 use std::time::Duration;
 
 use e2e_bed::{Lb, Net, Server, Tagger, Wire, echo_udp, must, root};
-use testbed::frame::{Arp, Ip, Ipv4, MORE_FRAGMENTS, Mac};
+use testbed::frame::{Arp, Ip, MORE_FRAGMENTS, Mac, Packet, v4};
 
-const VIP: (Mac, Ip, u16) = ([0x02, 0x6c, 10, 0, 1, 1], [10, 0, 1, 1], 9000);
+const VIP: (Mac, Ip, u16) = ([0x02, 0x6c, 10, 0, 1, 1], v4(10, 0, 1, 1), 9000);
 const DOT1Q: u16 = 0x8100;
 const DOT1AD: u16 = 0x88a8;
 /// No operation, and router alert (RFC 2113).
@@ -27,7 +27,7 @@ backend = [{ address = "10.0.0.1" }]
 "#;
 
 fn host(number: u8, port: u16) -> (Mac, Ip, u16) {
-    ([2, 0, 0, 0, 0, number], [10, 0, 0, number], port)
+    ([2, 0, 0, 0, 0, number], v4(10, 0, 0, number), port)
 }
 
 /// A bed with host 1 as the only backend, and hosts 2 and 3.
@@ -72,20 +72,20 @@ fn tags_in_the_bytes() {
         return;
     }
     let bed = Bed::new();
-    let plain = Ipv4::udp(host(3, 1000), host(2, 2000), b"no vip, one tag");
+    let plain = Packet::udp(host(3, 1000), host(2, 2000), b"no vip, one tag");
     bed.assert_untouched(3, 2, &plain.clone().tag(DOT1Q, 0x6005).bytes(), b"no vip, one tag");
     bed.assert_untouched(3, 2, &plain.clone().tag(DOT1Q, 7).tag(DOT1AD, 9).bytes(), b"no vip, one tag");
     // Not even what goes to a backend, or comes from it, is touched, unless a connection says so.
-    let direct = Ipv4::udp(host(3, 1000), host(1, 9000), b"to a backend");
+    let direct = Packet::udp(host(3, 1000), host(1, 9000), b"to a backend");
     bed.assert_untouched(3, 1, &direct.tag(DOT1Q, 5).bytes(), b"to a backend");
-    let direct = Ipv4::udp(host(1, 9000), host(3, 1000), b"from a backend");
+    let direct = Packet::udp(host(1, 9000), host(3, 1000), b"from a backend");
     bed.assert_untouched(1, 3, &direct.tag(DOT1Q, 5).bytes(), b"from a backend");
     assert_eq!(bed.lb.reason("to_backend_redirect"), 0);
 
-    let asked = Ipv4::udp(host(3, 1000), VIP, b"question").tag(DOT1Q, 5);
+    let asked = Packet::udp(host(3, 1000), VIP, b"question").tag(DOT1Q, 5);
     let arrived = bed.carry(3, &[asked.bytes()], 1, &[b"question"]);
     assert_eq!(arrived, [asked.to(host(1, 9000)).bytes()], "balanced, with its tag");
-    let answer = Ipv4::udp(host(1, 9000), host(3, 1000), b"answer").tag(DOT1Q, 5);
+    let answer = Packet::udp(host(1, 9000), host(3, 1000), b"answer").tag(DOT1Q, 5);
     let arrived = bed.carry(1, &[answer.bytes()], 3, &[b"answer"]);
     assert_eq!(arrived, [answer.from(VIP).bytes()], "and back");
     assert_eq!((bed.lb.reason("to_backend_redirect"), bed.lb.reason("to_client_redirect")), (1, 1));
@@ -99,7 +99,7 @@ fn tags_in_the_bytes() {
     assert_eq!(bed.lb.reason("arp_answered"), answers + 1);
 
     let missed = bed.lb.reason("vip_no_service");
-    let nobody = Ipv4::udp(host(3, 1000), (VIP.0, VIP.1, 9001), b"no such port").tag(DOT1Q, 5).bytes();
+    let nobody = Packet::udp(host(3, 1000), (VIP.0, VIP.1, 9001), b"no such port").tag(DOT1Q, 5).bytes();
     bed.wire(3).send(&nobody);
     assert!(bed.wire(1).collect(1, QUIET, |frame| frame.ends_with(b"no such port")).is_empty());
     assert_eq!(bed.lb.reason("vip_no_service"), missed + 1);
@@ -114,7 +114,7 @@ fn tags_beside_the_frame() {
     let net = Net::new(3);
     let wires = [1, 2, 3].map(|number| Wire::of_host(&net, number));
     let _tagger = Tagger::new(&net, 3, 7);
-    let plain = Ipv4::udp(host(3, 1000), host(2, 2000), b"not for a vip");
+    let plain = Packet::udp(host(3, 1000), host(2, 2000), b"not for a vip");
     let tagged = plain.clone().tag(DOT1Q, 7).bytes();
     let at_2 = |mark: &'static [u8]| wires[1].collect(1, PATIENCE, |frame| frame.ends_with(mark));
     // Without a balancer, to see that the tag is there.
@@ -124,7 +124,7 @@ fn tags_beside_the_frame() {
     let lb = Lb::with(&net, UDP, &[1]);
     wires[2].send(&plain.bytes());
     assert_eq!(at_2(b"not for a vip"), [tagged], "not for a VIP: untouched, with its tag");
-    let asked = Ipv4::udp(host(3, 1000), VIP, b"question");
+    let asked = Packet::udp(host(3, 1000), VIP, b"question");
     let at_1 = || wires[0].collect(1, PATIENCE, |frame| frame.ends_with(b"question"));
     wires[2].send(&asked.bytes());
     let with_tag = asked.clone().to(host(1, 9000)).tag(DOT1Q, 7).bytes();
@@ -145,9 +145,9 @@ fn fragments() {
     }
     let bed = Bed::new();
     let part = |to: (Mac, Ip, u16)| {
-        let first = Ipv4::udp(host(3, 1000), to, &[b'a'; 1472]).fragment(MORE_FRAGMENTS);
-        let middle = Ipv4::other(17, (host(3, 0).0, host(3, 0).1), (to.0, to.1), &[b'b'; 1480]);
-        let last = Ipv4::other(17, (host(3, 0).0, host(3, 0).1), (to.0, to.1), &[b'c'; 100]);
+        let first = Packet::udp(host(3, 1000), to, &[b'a'; 1472]).fragment(MORE_FRAGMENTS);
+        let middle = Packet::other(17, (host(3, 0).0, host(3, 0).1), (to.0, to.1), &[b'b'; 1480]);
+        let last = Packet::other(17, (host(3, 0).0, host(3, 0).1), (to.0, to.1), &[b'c'; 100]);
         [first, middle.fragment(MORE_FRAGMENTS | 185), last.fragment(370)].map(|part| part.bytes())
     };
     let marks: [&[u8]; 3] = [&[b'a'; 100], &[b'b'; 100], &[b'c'; 100]];
@@ -189,19 +189,19 @@ fn ip_options() {
     }
     let bed = Bed::new();
     for number in [2, 1] {
-        let other = Ipv4::udp(host(3, 1000), host(number, 2000), b"options, no vip").ip_options(&OPTIONS);
+        let other = Packet::udp(host(3, 1000), host(number, 2000), b"options, no vip").ip_options(&OPTIONS);
         bed.assert_untouched(3, usize::from(number), &other.bytes(), b"options, no vip");
     }
-    let asked = Ipv4::udp(host(3, 1000), VIP, b"options").ip_options(&OPTIONS);
+    let asked = Packet::udp(host(3, 1000), VIP, b"options").ip_options(&OPTIONS);
     assert_eq!(bed.carry(3, &[asked.bytes()], 1, &[b"options"]), [asked.clone().to(host(1, 9000)).bytes()]);
-    let answer = Ipv4::udp(host(1, 9000), host(3, 1000), b"answer").ip_options(&OPTIONS);
+    let answer = Packet::udp(host(1, 9000), host(3, 1000), b"answer").ip_options(&OPTIONS);
     assert_eq!(bed.carry(1, &[answer.bytes()], 3, &[b"answer"]), [answer.clone().from(VIP).bytes()]);
     let longest = asked.ip_options(&[1; 40]);
     assert_eq!(bed.carry(3, &[longest.bytes()], 1, &[b"options"]), [longest.to(host(1, 9000)).bytes()]);
     assert_eq!((bed.lb.reason("to_backend_redirect"), bed.lb.reason("to_client_redirect")), (2, 1));
 
     // A length that lies about the options is dropped by name, and goes to nobody.
-    let lie = Ipv4::udp(host(3, 1000), VIP, b"a lie").version_ihl(0x44).bytes();
+    let lie = Packet::udp(host(3, 1000), VIP, b"a lie").version_ihl(0x44).bytes();
     bed.wire(3).send(&lie);
     assert!(bed.wire(1).collect(1, QUIET, |frame| frame.ends_with(b"a lie")).is_empty());
     assert_eq!(bed.lb.reason("vip_malformed"), 1);

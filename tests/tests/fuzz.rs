@@ -61,10 +61,6 @@ fn one_frame(bench: &mut Bench, random: &mut Random, traffic: &mut Traffic, tall
     Ok(())
 }
 
-fn host_only() -> bool {
-    std::env::var_os("LB_HOST").is_some()
-}
-
 fn run(seeds: impl Iterator<Item = u64> + Send) -> Tally {
     let all = |mut program: Option<Program>| {
         let mut tally = Tally::new();
@@ -74,7 +70,7 @@ fn run(seeds: impl Iterator<Item = u64> + Send) -> Tally {
         Ok(tally)
     };
     let first = scenario(&mut Random::new(0));
-    let result = if !host_only() && root_or_say_so("the loaded program's part of the random traffic") {
+    let result = if root_or_say_so("the loaded program's part of the random traffic") {
         with_ports(|| all(Some(Program::load(&first)?)))
     } else {
         all(None)

@@ -2,25 +2,21 @@
 
 use proptest::prelude::*;
 use testbed::bench::Bench;
-use testbed::frame::{ACK, Ip, Ipv4, Mac, SYN};
+use testbed::frame::{ACK, Ip, Mac, Packet, SYN, octets, raw};
 use testbed::model::HostModel;
 use testbed::oracle::sum;
 use testbed::random::Random;
 use testbed::scenario::{Mode, Scenario};
 use testbed::side::Action;
-use testbed::traffic::{Traffic, change, host, jump, scenario};
+use testbed::traffic::{Traffic, change, host, jump, scenario, vip};
 
 /// Interfaces of the scenario's first client and first backend.
 const CLIENT_PORT: u32 = 14;
 const BACKEND_PORT: u32 = 11;
 
-fn vip(number: u8) -> (Mac, Ip) {
-    ([2, 0x6c, 10, 0, 1, number], [10, 0, 1, number])
-}
-
 /// Addresses that are neither a VIP's nor a backend's.
 fn strangers() -> impl Strategy<Value = Ip> {
-    any::<Ip>().prop_filter("an address of ours", |ip| ip[..2] != [10, 0])
+    any::<[u8; 4]>().prop_filter("an address of ours", |ip| ip[..2] != [10, 0]).prop_map(Ip::from)
 }
 
 fn flow() -> impl Strategy<Value = (u16, u16, bool, Vec<u8>)> {
@@ -62,9 +58,9 @@ proptest! {
         ip[2..4].copy_from_slice(&length.to_be_bytes());
         ip[6..8].copy_from_slice(&[0, 0]);
         ip[9] = protocol;
-        ip[16..20].copy_from_slice(&vip(1).1);
+        ip[16..20].copy_from_slice(&octets(vip(1).1));
         ip.extend(rest);
-        let frame = testbed::frame::raw(vip(1).0, host(4).0, &[], 0x0800, &ip);
+        let frame = raw(vip(1).0, host(4).0, &[], 0x0800, &ip);
         if let Err(difference) = bench.run(&frame, CLIENT_PORT) {
             prop_assert!(false, "{difference:#}");
         }
@@ -106,7 +102,7 @@ proptest! {
         let model = HostModel::new(&scenario(&mut Random::new(1)));
         let mac = if to_vip_mac { vip(1).0 } else { host(5).0 };
         let (from, to) = ((host(4).0, from, sport), (mac, to, dport));
-        let packet = if udp { Ipv4::udp(from, to, &payload) } else { Ipv4::tcp(from, to, SYN, 1, &payload) };
+        let packet = if udp { Packet::udp(from, to, &payload) } else { Packet::tcp(from, to, SYN, 1, &payload) };
         let mut packet = packet.ip_options(&vec![1; 4 * options]).fragment(fragment);
         for tag in 0..tags {
             packet = packet.tag(0x8100, tag as u16);
@@ -137,7 +133,7 @@ proptest! {
         let model = HostModel::new(&tables);
         model.inputs(7, random);
         let (from, to) = ((host(4).0, client, sport), (vip(number).0, vip(number).1, dport));
-        let packet = if udp { Ipv4::udp(from, to, &payload) } else { Ipv4::tcp(from, to, SYN, 1, &payload) };
+        let packet = if udp { Packet::udp(from, to, &payload) } else { Packet::tcp(from, to, SYN, 1, &payload) };
         let there = model.run(&packet.ip_options(&vec![1; 4 * options]).bytes(), CLIENT_PORT);
         prop_assert!(there.reason.starts_with("to_backend"), "{}", there.reason);
         prop_assert_eq!(sum::valid(&there.bytes), Some(true));
@@ -147,7 +143,7 @@ proptest! {
         prop_assert_eq!(there.bytes.len(), 14 + 20 + 4 * options + if udp { 8 } else { 20 } + payload.len());
 
         let (from, to) = ((mac, address, dport), (host(4).0, client, sport));
-        let reply = if udp { Ipv4::udp(from, to, &answer) } else { Ipv4::tcp(from, to, SYN | ACK, 9, &answer) };
+        let reply = if udp { Packet::udp(from, to, &answer) } else { Packet::tcp(from, to, SYN | ACK, 9, &answer) };
         let back = model.run(&reply.bytes(), BACKEND_PORT);
         prop_assert!(back.reason.starts_with("to_client"), "{}", back.reason);
         prop_assert_eq!(sum::valid(&back.bytes), Some(true));
@@ -160,7 +156,7 @@ proptest! {
 fn destination(frame: &[u8]) -> (Mac, Ip) {
     let mut mac = [0; 6];
     mac.copy_from_slice(&frame[..6]);
-    (mac, [frame[30], frame[31], frame[32], frame[33]])
+    (mac, Ip::from([frame[30], frame[31], frame[32], frame[33]]))
 }
 
 fn is_backend(tables: &Scenario, vip: u16, mac: Mac, address: Ip) -> bool {

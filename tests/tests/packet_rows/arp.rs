@@ -1,6 +1,6 @@
 //! ARP: requests for a VIP are answered, all else passes.
 
-use testbed::frame::{Arp, BROADCAST, raw};
+use testbed::frame::{Arp, BROADCAST, raw, v4};
 
 use crate::lab::{AT_B1, AT_C3, B1, C3, C4, NOT_ATTACHED, VIP, VIP_MAC, lab};
 use crate::row::{Row, answered, passed, row};
@@ -15,7 +15,7 @@ fn answer(name: &'static str, request: &Arp) -> Row {
 
 fn requests() -> Vec<Row> {
     let request = Arp::request(C3, VIP);
-    let probe = Arp::request((C3.0, [0; 4]), VIP);
+    let probe = Arp::request((C3.0, v4(0, 0, 0, 0)), VIP);
     vec![
         row("a broadcast request, by literal bytes", lab()).send(
             AT_C3,

@@ -1,6 +1,6 @@
 //! Which backend a flow gets, and which port its packets leave by.
 
-use testbed::frame::{ACK, Ipv4, RST, SYN};
+use testbed::frame::{ACK, Packet, RST, SYN};
 use testbed::oracle::hash;
 use testbed::scenario::{Scenario, Selection, State};
 use testbed::side::Action;
@@ -47,8 +47,8 @@ fn in_turn() -> Vec<Row> {
     ]
 }
 
-fn query(port: u16) -> Ipv4 {
-    Ipv4::udp(at(C3, port), vip(53), b"?")
+fn query(port: u16) -> Packet {
+    Packet::udp(at(C3, port), vip(53), b"?")
 }
 
 fn at_random() -> Vec<Row> {
@@ -83,8 +83,8 @@ fn consistent() -> Vec<Row> {
     let maglev = || lab_with(|s| s.vip(1).selection = Selection::Maglev);
     let (a, b) = (port_hashed_to(C3, 0), port_hashed_to(C3, 1));
     let segment = |port, flags| c3_tcp(port, flags, 7, b"");
-    let one = |packet: &Ipv4| to_b1(packet).opening(1, 1);
-    let two = |packet: &Ipv4| to_b2(packet).opening(1, 2);
+    let one = |packet: &Packet| to_b1(packet).opening(1, 1);
+    let two = |packet: &Packet| to_b2(packet).opening(1, 2);
     vec![
         row("Maglev chooses by the flow's hash", maglev())
             .send(AT_C3, &segment(a, SYN).bytes(), one(&segment(a, SYN)))
@@ -112,20 +112,21 @@ fn consistent() -> Vec<Row> {
     ]
 }
 
-fn lab_syn(host: Host) -> Ipv4 {
-    Ipv4::tcp(at(host, 4000), vip(80), SYN, 1, b"")
+fn lab_syn(host: Host) -> Packet {
+    Packet::tcp(at(host, 4000), vip(80), SYN, 1, b"")
 }
 
 /// To backend 1 without a redirect.
-fn by_switch(packet: &Ipv4) -> Expect {
+fn by_switch(packet: &Packet) -> Expect {
     forwarded(Action::Pass, 1, 1, packet.clone().to(at(B1, packet.dport)).bytes()).opening(1, 1)
 }
 
 fn ways() -> Vec<Row> {
     let syn = lab_syn(C3);
-    let reply_to = |host: Host| Ipv4::tcp(at(B1, 80), at(host, 4000), SYN | ACK, 1, b"");
-    let back_by_switch =
-        |packet: &Ipv4| replied(Action::Pass, 1, 1, packet.clone().from(vip(80)).bytes()).alive(1, 1, START);
+    let reply_to = |host: Host| Packet::tcp(at(B1, 80), at(host, 4000), SYN | ACK, 1, b"");
+    let back_by_switch = |packet: &Packet| {
+        replied(Action::Pass, 1, 1, packet.clone().from(vip(80)).bytes()).alive(1, 1, START)
+    };
     let backend_at = |slot: u16| lab_with(move |s: &mut Scenario| s.backend(1).slot = slot);
     vec![
         row("the client on another switch: carried by the switch", lab())

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use testbed::frame::{Ipv4, SYN};
+use testbed::frame::{Packet, SYN, v4};
 use testbed::namespace::with_ports;
 use testbed::program::Program;
 use testbed::root_or_say_so;
@@ -53,9 +53,9 @@ fn the_round_robin_ticket_wraps_around() {
 fn a_full_connection_table_makes_room() {
     with_program("a full table", |program| {
         for number in 0..5000u16 {
-            let client = (C3.0, [10, 2, (number >> 8) as u8, number as u8], 4000);
+            let client = (C3.0, v4(10, 2, (number >> 8) as u8, number as u8), 4000);
             let verdict =
-                program.run(&Ipv4::tcp(client, vip(80), SYN, 1, b"").bytes(), AT_C3, Action::Pass)?;
+                program.run(&Packet::tcp(client, vip(80), SYN, 1, b"").bytes(), AT_C3, Action::Pass)?;
             ensure!(verdict.reason == "to_backend_redirect", "flow {number}: {verdict:?}");
         }
         let snapshot = program.snapshot()?;

@@ -5,12 +5,16 @@
 
 mod arp;
 mod choose;
+mod family;
 mod forward;
 mod kernel;
 mod lab;
+mod ndp;
 mod pass;
 mod refuse;
 mod row;
+mod select;
+mod serve;
 mod state;
 
 use std::collections::BTreeSet;
@@ -66,12 +70,47 @@ fn connection_states() {
 }
 
 #[test]
+fn ipv6() {
+    run(&family::rows());
+}
+
+#[test]
+fn neighbour_discovery() {
+    run(&ndp::rows());
+}
+
+#[test]
+fn ranges_and_prefixes() {
+    run(&serve::rows());
+}
+
+#[test]
+fn selections() {
+    run(&select::rows());
+}
+
+#[test]
 fn the_table_is_long_enough() {
-    let tables = [pass::rows(), arp::rows(), forward::rows(), refuse::rows(), choose::rows(), state::rows()];
+    let tables = [
+        pass::rows(),
+        arp::rows(),
+        forward::rows(),
+        refuse::rows(),
+        choose::rows(),
+        state::rows(),
+        family::rows(),
+        ndp::rows(),
+        serve::rows(),
+        select::rows(),
+    ];
     let mut seen = BTreeSet::new();
     for (table, rows) in tables.iter().enumerate() {
         for row in rows {
-            assert!(seen.insert((table, row.name)), "two rows of one table are called {:?}", row.name);
+            assert!(
+                seen.insert((table, row.name.clone())),
+                "two rows of one table are called {:?}",
+                row.name
+            );
         }
     }
     println!("{} rows", seen.len());

@@ -1,6 +1,6 @@
 //! Packets to a VIP that nobody can be given.
 
-use testbed::frame::{ACK, BROADCAST, Ipv4, L4, MORE_FRAGMENTS, SYN};
+use testbed::frame::{ACK, BROADCAST, Ip, L4, MORE_FRAGMENTS, Mac, Packet, SYN, v4};
 use testbed::scenario::{Protocol, Scenario, Selection, State};
 use testbed::side::Action;
 
@@ -11,55 +11,33 @@ use crate::lab::{
 use crate::row::{Row, START, dropped, forwarded, passed, replied, row};
 
 pub fn rows() -> Vec<Row> {
-    [unserved(), fragments(), malformed(), nobody(), hairpin(), ambiguous(), full()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [unserved(), malformed(), nobody(), hairpin(), ambiguous(), full()].into_iter().flatten().collect()
 }
 
 fn unserved() -> Vec<Row> {
-    let refused = |name, packet: Ipv4| {
+    let refused = |name, packet: Packet| {
         row(name, lab()).send(AT_C3, &packet.bytes(), dropped("vip_no_service", 1)).connections(&[])
     };
     vec![
-        refused("a TCP port that nobody serves", Ipv4::tcp(at(C3, 4000), vip(81), SYN, 1, b"")),
-        refused("a UDP port that nobody serves", Ipv4::udp(at(C3, 4000), vip(54), b"")),
-        refused("a TCP service's port by UDP", Ipv4::udp(at(C3, 4000), vip(80), b"")),
-        refused("port 0", Ipv4::tcp(at(C3, 4000), vip(0), SYN, 1, b"")),
-        refused("ping to a VIP", Ipv4::other(1, C3, (VIP_MAC, VIP), &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])),
-        refused("SCTP to a VIP", Ipv4::other(132, C3, (VIP_MAC, VIP), &[0x0f, 0xa0, 0, 80, 0, 0, 0, 0])),
-        refused("a tunnel to a VIP", Ipv4::other(4, C3, (VIP_MAC, VIP), &[0x45; 20])),
-        refused("behind a VLAN tag", Ipv4::tcp(at(C3, 4000), vip(81), SYN, 1, b"").tag(0x8100, 5)),
+        refused("a TCP port that nobody serves", Packet::tcp(at(C3, 4000), vip(81), SYN, 1, b"")),
+        refused("a UDP port that nobody serves", Packet::udp(at(C3, 4000), vip(54), b"")),
+        refused("a TCP service's port by UDP", Packet::udp(at(C3, 4000), vip(80), b"")),
+        refused("port 0", Packet::tcp(at(C3, 4000), vip(0), SYN, 1, b"")),
+        refused("ping to a VIP", Packet::other(1, C3, (VIP_MAC, VIP), &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])),
+        refused("SCTP to a VIP", Packet::other(132, C3, (VIP_MAC, VIP), &[0x0f, 0xa0, 0, 80, 0, 0, 0, 0])),
+        refused("a tunnel to a VIP", Packet::other(4, C3, (VIP_MAC, VIP), &[0x45; 20])),
+        refused("behind a VLAN tag", Packet::tcp(at(C3, 4000), vip(81), SYN, 1, b"").tag(0x8100, 5)),
         row("UDP to a VIP of every TCP port", lab_every_port()).send(
             AT_C3,
-            &Ipv4::udp(at(C3, 4000), vip(80), b"").bytes(),
+            &Packet::udp(at(C3, 4000), vip(80), b"").bytes(),
             dropped("vip_no_service", 1),
-        ),
-    ]
-}
-
-fn fragments() -> Vec<Row> {
-    let query = Ipv4::udp(at(C3, 4000), vip(53), b"a question in two parts.");
-    let refused = |name, packet: Ipv4| {
-        row(name, lab()).send(AT_C3, &packet.bytes(), dropped("vip_fragment", 1)).connections(&[])
-    };
-    vec![
-        refused("a first fragment", query.clone().fragment(MORE_FRAGMENTS)),
-        refused("a middle fragment", query.clone().fragment(MORE_FRAGMENTS | 185)),
-        refused("a last fragment", query.clone().fragment(185)),
-        refused("the smallest offset", query.clone().fragment(1)),
-        refused("the largest offset", query.clone().fragment(0x1fff)),
-        refused("with options, behind a tag", query.clone().fragment(1).ip_options(&[1; 4]).tag(0x8100, 5)),
-        refused(
-            "a fragment of a protocol that nobody serves",
-            Ipv4::other(1, C3, (VIP_MAC, VIP), &[0; 8]).fragment(MORE_FRAGMENTS),
         ),
     ]
 }
 
 fn malformed() -> Vec<Row> {
     let syn = c3_tcp(4000, SYN, 1, b"data");
-    let query = Ipv4::udp(at(C3, 4000), vip(53), b"data");
+    let query = Packet::udp(at(C3, 4000), vip(53), b"data");
     let refused = |name, frame: &[u8]| {
         row(name, lab()).send(AT_C3, frame, dropped("vip_malformed", 1)).connections(&[])
     };
@@ -130,8 +108,8 @@ fn nobody() -> Vec<Row> {
 }
 
 /// A host's segment to the VIP.
-fn from(host: Host, flags: u8) -> Ipv4 {
-    Ipv4::tcp(at(host, 4000), vip(80), flags, 1, b"")
+fn from(host: Host, flags: u8) -> Packet {
+    Packet::tcp(at(host, 4000), vip(80), flags, 1, b"")
 }
 
 fn hairpin() -> Vec<Row> {
@@ -142,12 +120,12 @@ fn hairpin() -> Vec<Row> {
             .connections(&[("syn", 2)])
             .send(
                 AT_B2,
-                &Ipv4::tcp(at(B2, 80), at(B1, 4000), SYN | ACK, 1, b"").bytes(),
+                &Packet::tcp(at(B2, 80), at(B1, 4000), SYN | ACK, 1, b"").bytes(),
                 replied(
                     Action::Redirect(1),
                     1,
                     2,
-                    Ipv4::tcp(vip(80), at(B1, 4000), SYN | ACK, 1, b"").bytes(),
+                    Packet::tcp(vip(80), at(B1, 4000), SYN | ACK, 1, b"").bytes(),
                 )
                 .alive(1, 2, START),
             ),
@@ -171,7 +149,7 @@ fn two_vips(ring: &[u16]) -> Scenario {
         s.vip(1).ring = ring.to_vec();
         s.vip(1).services = vec![(Protocol::Tcp, 80)];
         let second: Vec<u16> = ring.iter().map(|id| id + 2).collect();
-        s.vips.push(a_vip(2, [10, 0, 1, 2], &[(Protocol::Tcp, 80)], &second));
+        s.vips.push(a_vip(2, v4(10, 0, 1, 2), &[(Protocol::Tcp, 80)], &second));
         s.backends.push(a_backend(3, 2, B1, 1));
         s.backends.push(a_backend(4, 2, B2, 2));
         s.backends.iter_mut().for_each(|b| b.shared = true);
@@ -179,12 +157,12 @@ fn two_vips(ring: &[u16]) -> Scenario {
 }
 
 fn ambiguous() -> Vec<Row> {
-    const SECOND: ([u8; 6], [u8; 4], u16) = ([2, 0x6c, 10, 0, 1, 2], [10, 0, 1, 2], 80);
+    const SECOND: (Mac, Ip, u16) = ([2, 0x6c, 10, 0, 1, 2], v4(10, 0, 1, 2), 80);
     let first = c3_tcp(4000, SYN, 1, b"");
-    let second = Ipv4::tcp(at(C3, 4000), SECOND, SYN, 1, b"");
-    let other_port = Ipv4::tcp(at(C3, 4001), SECOND, SYN, 1, b"");
+    let second = Packet::tcp(at(C3, 4000), SECOND, SYN, 1, b"");
+    let other_port = Packet::tcp(at(C3, 4001), SECOND, SYN, 1, b"");
     let reply = b_tcp(B2, 4000, SYN | ACK, 1, b"");
-    let to_second = |slot: u16, backend: u16, host: Host, packet: &Ipv4| {
+    let to_second = |slot: u16, backend: u16, host: Host, packet: &Packet| {
         let out = packet.clone().to(at(host, 80)).bytes();
         forwarded(Action::Redirect(slot), 2, backend, out).opening(2, backend)
     };
@@ -244,7 +222,7 @@ fn ambiguous() -> Vec<Row> {
 fn full() -> Vec<Row> {
     let syn = c3_tcp(4000, SYN, 1, b"");
     let other = c3_tcp(4001, SYN, 1, b"");
-    let rubbish = Ipv4 { l4: L4::Other(99), ..c3_tcp(4000, 0, 0, b"") };
+    let rubbish = Packet { l4: L4::Other(99), ..c3_tcp(4000, 0, 0, b"") };
     vec![
         // The kernel's table evicts its oldest entry instead.
         row("a full table", lab_with(|s| s.connections = 1))

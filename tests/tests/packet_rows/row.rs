@@ -45,8 +45,13 @@ impl Expect {
         self.also(&format!("vip:{vip}:opened"), 1).also(&format!("backend:{backend}:opened"), 1)
     }
 
-    fn traffic(mut self, vip: u16, backend: u16, way: &str) -> Self {
-        let length = self.bytes.as_deref().map_or(0, without_padding) as i128;
+    fn traffic(self, vip: u16, backend: u16, way: &str) -> Self {
+        let length = self.bytes.as_deref().map_or(0, without_padding);
+        self.counted(vip, backend, way, length)
+    }
+
+    fn counted(mut self, vip: u16, backend: u16, way: &str, length: usize) -> Self {
+        let length = length as i128;
         for owner in [format!("vip:{vip}"), format!("backend:{backend}")] {
             self.moved.insert(format!("{owner}:packets_{way}"), 1);
             self.moved.insert(format!("{owner}:bytes_{way}"), length);
@@ -60,7 +65,8 @@ fn without_padding(frame: &[u8]) -> usize {
     let tags =
         frame[12..].chunks(4).take_while(|tag| matches!(tag[..2], [0x81, 0x00] | [0x88, 0xa8])).count();
     let ip = 14 + 4 * tags;
-    ip + usize::from(u16::from_be_bytes([frame[ip + 2], frame[ip + 3]]))
+    let (at, header) = if frame[ip - 2..ip] == [0x86, 0xdd] { (ip + 4, 40) } else { (ip + 2, 0) };
+    ip + header + usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]))
 }
 
 /// It goes on untouched.
@@ -75,7 +81,41 @@ pub fn dropped(reason: &'static str, vip: u16) -> Expect {
 
 /// An ARP request becomes this answer.
 pub fn answered(bytes: Vec<u8>) -> Expect {
-    Expect::new(Action::Transmit, "arp_answered", Some(bytes))
+    told("arp_answered", bytes)
+}
+
+/// The balancer's own answer, which counts at no VIP.
+pub fn told(reason: &'static str, bytes: Vec<u8>) -> Expect {
+    Expect::new(Action::Transmit, reason, Some(bytes))
+}
+
+/// It goes on to the switch, changed, and counts at no VIP.
+pub fn corrected(reason: &'static str, bytes: Vec<u8>) -> Expect {
+    Expect::new(Action::Pass, reason, Some(bytes))
+}
+
+/// On its way to a backend by another reason than a packet's; `length` bytes count.
+pub fn rare_in(
+    action: Action,
+    reason: &'static str,
+    vip: u16,
+    backend: u16,
+    bytes: Vec<u8>,
+    length: usize,
+) -> Expect {
+    Expect::new(action, reason, Some(bytes)).counted(vip, backend, "in", length)
+}
+
+/// On its way to the client by another reason than a reply's.
+pub fn rare_out(action: Action, reason: &'static str, vip: u16, backend: u16, bytes: Vec<u8>) -> Expect {
+    let length = without_padding(&bytes);
+    Expect::new(action, reason, Some(bytes)).counted(vip, backend, "out", length)
+}
+
+/// Into a tunnel to a backend: what counts is the packet inside.
+pub fn tunnelled(action: Action, vip: u16, backend: u16, inner: &[u8], bytes: Vec<u8>) -> Expect {
+    let expect = forwarded(action, vip, backend, inner.to_vec());
+    Expect { bytes: Some(bytes), ..expect }
 }
 
 /// On its way to a backend, and how.
@@ -106,19 +146,21 @@ enum Step {
     Random(u32),
     Change(Change),
     Connections(Vec<(&'static str, u16)>),
+    HalfOpen(usize),
+    Loads(Vec<(u16, i64)>),
 }
 
 /// A row.
 pub struct Row {
-    pub name: &'static str,
+    pub name: String,
     scenario: Scenario,
     steps: Vec<Step>,
     program: bool,
 }
 
 /// Begins a row.
-pub fn row(name: &'static str, scenario: Scenario) -> Row {
-    Row { name, scenario, steps: Vec::new(), program: true }
+pub fn row(name: impl Into<String>, scenario: Scenario) -> Row {
+    Row { name: name.into(), scenario, steps: Vec::new(), program: true }
 }
 
 impl Row {
@@ -149,6 +191,18 @@ impl Row {
     /// The connections are these now: state and backend, in the order of their keys.
     pub fn connections(mut self, expected: &[(&'static str, u16)]) -> Self {
         self.steps.push(Step::Connections(expected.to_vec()));
+        self
+    }
+
+    /// So many of the connections are half-open now.
+    pub fn half_open(mut self, expected: usize) -> Self {
+        self.steps.push(Step::HalfOpen(expected));
+        self
+    }
+
+    /// The backends have so many connections now; those without any are left out.
+    pub fn loads(mut self, expected: &[(u16, i64)]) -> Self {
+        self.steps.push(Step::Loads(expected.to_vec()));
         self
     }
 
@@ -183,6 +237,17 @@ fn run_step(bench: &mut Bench, step: &Step) -> Result<()> {
             let found = bench.snapshot()?.connections;
             let short: Vec<_> = found.iter().map(|c| (c.state, c.backend)).collect();
             ensure!(short == *expected, "expected connections {expected:?}, found {found:#?}");
+            Ok(())
+        }
+        Step::HalfOpen(expected) => {
+            let connections = bench.snapshot()?.connections;
+            let found = connections.iter().filter(|c| c.half_open).count();
+            ensure!(found == *expected, "expected {expected} half-open connections of {connections:#?}");
+            Ok(())
+        }
+        Step::Loads(expected) => {
+            let found: Vec<_> = bench.snapshot()?.loads.into_iter().collect();
+            ensure!(found == *expected, "expected loads {expected:?}, found {found:?}");
             Ok(())
         }
         Step::Frame { ifindex, frame, expect } => {

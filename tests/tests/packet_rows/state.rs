@@ -1,7 +1,7 @@
 //! Connections over time: states, timeouts, and backends that go away.
 
-use testbed::frame::{ACK, FIN, Ipv4, RST, SYN};
-use testbed::scenario::{Scenario, State};
+use testbed::frame::{ACK, FIN, Packet, RST, SYN, v4};
+use testbed::scenario::{OnDown, Scenario, State};
 
 use crate::lab::{
     AT_B1, AT_B2, AT_C3, B1, B2, C3, TIMEOUTS, at, b_tcp, c3_tcp, lab, lab_with, to_b1, to_b2, to_c3,
@@ -13,11 +13,11 @@ pub fn rows() -> Vec<Row> {
     [closing(), resets(), timeouts(), backends_gone(), reuse()].into_iter().flatten().collect()
 }
 
-fn c3(flags: u8, seq: u32) -> Ipv4 {
+fn c3(flags: u8, seq: u32) -> Packet {
     c3_tcp(4000, flags, seq, b"")
 }
 
-fn b1(flags: u8, seq: u32) -> Ipv4 {
+fn b1(flags: u8, seq: u32) -> Packet {
     b_tcp(B1, 4000, flags, seq, b"")
 }
 
@@ -129,8 +129,8 @@ fn resets() -> Vec<Row> {
 }
 
 fn timeouts() -> Vec<Row> {
-    let query = Ipv4::udp(at(C3, 4000), vip(53), b"?");
-    let answer = Ipv4::udp(at(B1, 53), at(C3, 4000), b"!");
+    let query = Packet::udp(at(C3, 4000), vip(53), b"?");
+    let answer = Packet::udp(at(B1, 53), at(C3, 4000), b"!");
     let opened =
         |name| row(name, lab()).send(AT_C3, &c3(SYN, 100).bytes(), to_b1(&c3(SYN, 100)).opening(1, 1));
     let asked = |name| row(name, lab()).send(AT_C3, &query.bytes(), to_b1(&query).opening(1, 1));
@@ -195,12 +195,12 @@ fn timeouts() -> Vec<Row> {
 
 fn backends_gone() -> Vec<Row> {
     let keep = lab;
-    let repick = || lab_with(|s| s.vip(1).repick = true);
+    let repick = || lab_with(|s| s.vip(1).on_down = OnDown::Repick);
     let down = |s: &mut Scenario| {
         s.backend(1).state = State::Down;
         s.vip(1).ring = vec![2];
     };
-    let query = Ipv4::udp(at(C3, 4000), vip(53), b"?");
+    let query = Packet::udp(at(C3, 4000), vip(53), b"?");
     vec![
         established("keep: a dead backend's connection stays", keep()).change(down).client(ACK, 101),
         established("keep: a new SYN goes elsewhere", keep()).change(down).client_begins_with_b2(),
@@ -208,13 +208,13 @@ fn backends_gone() -> Vec<Row> {
         established("repick: a dead backend's connection moves", repick())
             .change(down)
             .send(AT_C3, &c3(ACK, 101).bytes(), to_b2(&c3(ACK, 101)).opening(1, 2))
-            .connections(&[("syn", 2)])
+            .connections(&[("unverified", 2)])
             .send(AT_B1, &b1(ACK, 901).bytes(), passed("no_connection"))
             .send(AT_B2, &b_tcp(B2, 4000, RST, 0, b"").bytes(), to_c3(2, &b_tcp(B2, 4000, RST, 0, b""))),
         established("keep: disabled is as dead", keep())
             .change(|s| s.backend(1).state = State::Disabled)
             .client(ACK, 101)
-            .change(|s| s.vip(1).repick = true)
+            .change(|s| s.vip(1).on_down = OnDown::Repick)
             .send(AT_C3, &c3(ACK, 101).bytes(), to_b2(&c3(ACK, 101)).opening(1, 2)),
         established("draining: the old connection stays", lab())
             .change(|s| {
@@ -235,7 +235,7 @@ fn backends_gone() -> Vec<Row> {
             "the last known keep their connections though down",
             lab_with(|s| {
                 s.vip(1).last_known = true;
-                s.vip(1).repick = true;
+                s.vip(1).on_down = OnDown::Repick;
             }),
         )
         .change(|s| s.backend(1).state = State::Down)
@@ -254,7 +254,7 @@ fn reuse() -> Vec<Row> {
         established(
             "a record that moved to another VIP does not get the old flow",
             lab_with(|s| {
-                s.vips.push(crate::lab::a_vip(2, [10, 0, 1, 2], &[], &[]));
+                s.vips.push(crate::lab::a_vip(2, v4(10, 0, 1, 2), &[], &[]));
             }),
         )
         .change(|s| {
