@@ -7,8 +7,10 @@ mod arp;
 mod choose;
 mod family;
 mod forward;
+mod half_open;
 mod kernel;
 mod lab;
+mod limits;
 mod ndp;
 mod pass;
 mod refuse;
@@ -90,6 +92,16 @@ fn selections() {
 }
 
 #[test]
+fn half_open_connections() {
+    run(&half_open::rows());
+}
+
+#[test]
+fn lists_limits_and_answers() {
+    run(&limits::rows());
+}
+
+#[test]
 fn the_table_is_long_enough() {
     let tables = [
         pass::rows(),
@@ -102,6 +114,8 @@ fn the_table_is_long_enough() {
         ndp::rows(),
         serve::rows(),
         select::rows(),
+        half_open::rows(),
+        limits::rows(),
     ];
     let mut seen = BTreeSet::new();
     for (table, rows) in tables.iter().enumerate() {

@@ -28,6 +28,11 @@ impl Expect {
         Self { action, reason, bytes, moved }
     }
 
+    /// Handed to the switch, changed; what counts beside the reason is added.
+    pub fn to_switch(reason: &'static str, bytes: Vec<u8>) -> Self {
+        Self::new(Action::Pass, reason, Some(bytes))
+    }
+
     /// This counter moves as well.
     pub fn also(mut self, counter: &str, by: i128) -> Self {
         self.moved.insert(counter.to_owned(), by);
@@ -91,7 +96,7 @@ pub fn told(reason: &'static str, bytes: Vec<u8>) -> Expect {
 
 /// It goes on to the switch, changed, and counts at no VIP.
 pub fn corrected(reason: &'static str, bytes: Vec<u8>) -> Expect {
-    Expect::new(Action::Pass, reason, Some(bytes))
+    Expect::to_switch(reason, bytes)
 }
 
 /// On its way to a backend by another reason than a packet's; `length` bytes count.
