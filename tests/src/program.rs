@@ -102,9 +102,15 @@ impl Program {
         let bytes = fs::read(path).with_context(|| {
             format!("no XDP object at {}: build it with `cargo xtask build-ebpf --release`", path.display())
         })?;
-        let mut ebpf = EbpfLoader::new()
-            .override_global("FIXED_INPUTS", &u32::from(fixed_inputs), true)
-            .map_max_entries("CONNS", scenario.connections.next_power_of_two().max(1 << 10))
+        let mut loader = EbpfLoader::new();
+        let fixed = u32::from(fixed_inputs);
+        loader.override_global("FIXED_INPUTS", &fixed, true);
+        // A reset walks through all of a table: as small as may be.
+        let entries = scenario.connections.next_power_of_two().max(1 << 10);
+        for name in ["CONNS", "HALF_OPEN", "SNATS", "AFFINITY", "SOURCES", "FRAGMENTS"] {
+            loader.map_max_entries(name, entries);
+        }
+        let mut ebpf = loader
             .load(&bytes)
             .with_context(|| format!("loading {}", path.display()))?;
         for name in [BALANCER, PASS] {

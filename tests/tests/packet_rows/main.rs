@@ -7,17 +7,22 @@ mod arp;
 mod choose;
 mod family;
 mod forward;
+mod fragment;
+mod fullnat;
 mod half_open;
+mod icmp;
 mod kernel;
 mod lab;
 mod limits;
 mod ndp;
+mod neighbour;
 mod pass;
 mod refuse;
 mod row;
 mod select;
 mod serve;
 mod state;
+mod tunnel;
 
 use std::collections::BTreeSet;
 
@@ -102,6 +107,31 @@ fn lists_limits_and_answers() {
 }
 
 #[test]
+fn full_nat() {
+    run(&fullnat::rows());
+}
+
+#[test]
+fn tunnels() {
+    run(&tunnel::rows());
+}
+
+#[test]
+fn neighbours_of_shared_vips() {
+    run(&neighbour::rows());
+}
+
+#[test]
+fn fragments_and_extension_headers() {
+    run(&fragment::rows());
+}
+
+#[test]
+fn icmp_both_ways() {
+    run(&icmp::rows());
+}
+
+#[test]
 fn the_table_is_long_enough() {
     let tables = [
         pass::rows(),
@@ -116,6 +146,11 @@ fn the_table_is_long_enough() {
         select::rows(),
         half_open::rows(),
         limits::rows(),
+        fullnat::rows(),
+        tunnel::rows(),
+        neighbour::rows(),
+        fragment::rows(),
+        icmp::rows(),
     ];
     let mut seen = BTreeSet::new();
     for (table, rows) in tables.iter().enumerate() {
