@@ -384,6 +384,10 @@ fn extensions<P: Packet>(packet: &P, ip: &Ip) -> Transport {
     if is_extension(protocol) {
         return Transport::without_ports(TransportKind::Extension, protocol);
     }
+    if protocol == ICMPV6 {
+        // Of no use behind extension headers: what it complains of, or asks, is looked for directly behind the IP header.
+        return Transport::without_ports(TransportKind::Other, protocol);
+    }
     let found = at(packet, ip, protocol, offset & 0xff, end.wrapping_sub(offset as u32), first);
     Transport { id, ..found }
 }

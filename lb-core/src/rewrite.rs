@@ -259,7 +259,15 @@ fn encapsulate<P: Packet>(r: &Rewrite, packet: &mut P) -> Option<()> {
     packet.grow_front(outer)?;
     move_link_header(packet, r.l3, outer)?;
     let ethertype: u16 = if to_v4 { 0x0800u16.to_be() } else { 0x86ddu16.to_be() };
-    packet.write(r.l3 - 2, ethertype)?;
+    // A constant place for each number of tags: the verifier follows no subtraction.
+    let at = if r.l3 > 18 {
+        20
+    } else if r.l3 > 14 {
+        16
+    } else {
+        12
+    };
+    packet.write(at, ethertype)?;
     if to_v4 {
         let header = Ipv4Hdr {
             vihl: 0x45,

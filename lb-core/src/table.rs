@@ -307,10 +307,14 @@ pub struct FragmentValue {
     pub client_slot: u16,
     /// When the first part was seen.
     pub first_seen: Ticks,
+    /// The client's MAC; zeros: as it is in the packet.
+    pub mac: [u8; 6],
     /// 1 to the backend, 2 to the client.
     pub direction: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 5],
+    /// The client's address; of packets to the client only.
+    pub client: Address,
 }
 
 /// The other half of a full NAT connection, found by the backend's reply. Its key is a [`ConnKey`] whose client is the
@@ -821,7 +825,7 @@ const _: () = {
     assert!(size_of::<PortList>() == 64 && size_of::<PrefixKey>() == 20 && size_of::<AclKey>() == 24);
     assert!(size_of::<ClientKey>() == 24 && size_of::<AffinityValue>() == 8 && size_of::<RateValue>() == 8);
     assert!(
-        size_of::<FragmentKey>() == 40 && size_of::<FragmentValue>() == 16 && size_of::<SnatValue>() == 32
+        size_of::<FragmentKey>() == 40 && size_of::<FragmentValue>() == 40 && size_of::<SnatValue>() == 32
     );
     assert!(size_of::<AskerValue>() == 8 && size_of::<Leftover>() == 64);
     assert!(size_of::<VipRecord>() == 64 && size_of::<BackendRecord>() == 40);

@@ -75,24 +75,25 @@ program! {
 /// The verdict, or the next stage.
 #[inline(always)]
 fn carry_out(ctx: &XdpContext, (outcome, reason): (Outcome, Reason)) -> u32 {
-    if let Outcome::Next(stage) = outcome {
-        // SAFETY: nothing of this program needs to be dropped; where the stage is missing, it goes on here.
-        unsafe { STAGES.tail_call(ctx, stage as u32) };
-        stage_missing(&BpfTables::<false>);
-        return XDP_DROP;
-    }
-    #[cfg(feature = "log")]
-    log(ctx, &XdpPacket::<true>::new(ctx), reason);
-    watch::ended(ctx, reason);
-    match outcome {
+    let action = match outcome {
         Outcome::Pass | Outcome::Forward(Egress::Switch) => XDP_PASS,
-        Outcome::Drop | Outcome::Next(_) => XDP_DROP,
+        Outcome::Drop => XDP_DROP,
         Outcome::Forward(Egress::Transmit) => XDP_TX,
         // A port that has just gone from the device map: the switch carries the rewritten packet.
         Outcome::Forward(Egress::Redirect(slot)) => {
             DEVICES.redirect(slot as u32, XDP_PASS as u64).unwrap_or_else(|action| action)
         }
-    }
+        Outcome::Next(stage) => {
+            // SAFETY: nothing of this program needs to be dropped; where the stage is missing, it goes on here.
+            unsafe { STAGES.tail_call(ctx, stage as u32) };
+            stage_missing(&BpfTables::<false>);
+            XDP_DROP
+        }
+    };
+    #[cfg(feature = "log")]
+    log(ctx, &XdpPacket::<true>::new(ctx), reason);
+    watch::ended(ctx, reason);
+    action
 }
 
 /// For the peers of veth ports.

@@ -77,9 +77,6 @@ static ACL: LpmTrie<AclData, u32, SERVICES> = LpmTrie::new();
 static PREFIXES: LpmTrie<[u64; 2], u32, MAX_VIPS> = LpmTrie::new();
 #[btf_map]
 static PORT_LISTS: Array<PortList, MAX_PORT_LISTS> = Array::new();
-/// Live connections of each backend: counted by the daemon, kept by the programs meanwhile.
-#[btf_map]
-static LOADS: Array<u64, MAX_BACKENDS> = Array::new();
 #[btf_map]
 static OPENED: PerCpuArray<RateValue, 1> = PerCpuArray::new();
 #[btf_map]

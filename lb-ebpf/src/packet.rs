@@ -8,7 +8,7 @@ use lb_core::checksum::Diff;
 use lb_core::packet::{Packet, Wire, fix_checksum_in_place};
 
 /// Offsets beyond this are refused: the verifier needs a bound, and all headers end before it.
-const MAX_OFFSET: usize = 255;
+const MAX_OFFSET: usize = 383;
 
 /// A frame in an XDP program.
 ///

@@ -110,9 +110,7 @@ impl Program {
         for name in ["CONNS", "HALF_OPEN", "SNATS", "AFFINITY", "SOURCES", "FRAGMENTS"] {
             loader.map_max_entries(name, entries);
         }
-        let mut ebpf = loader
-            .load(&bytes)
-            .with_context(|| format!("loading {}", path.display()))?;
+        let mut ebpf = loader.load(&bytes).with_context(|| format!("loading {}", path.display()))?;
         for name in [BALANCER, PASS] {
             xdp(&mut ebpf, name)?.load().with_context(|| format!("the verifier refused {name}"))?;
         }

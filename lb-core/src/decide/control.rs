@@ -123,10 +123,19 @@ fn echo<P: Packet>(packet: &mut P, ip: &Ip, l4: usize, mac: [u8; 6]) -> Option<(
     let from: [u8; 6] = packet.read(6)?;
     packet.write(0, from)?;
     packet.write(6, mac)?;
+    // The answer starts on a way of its own.
     if ip.is_v6 {
+        let [next, _] = packet.read::<[u8; 2]>(ip.l3 + 6)?;
+        packet.write(ip.l3 + 6, [next, 64])?;
         packet.write(ip.l3 + 8, ip.destination.0)?;
         packet.write(ip.l3 + 24, ip.source.0)
     } else {
+        let old: [u8; 2] = packet.read(ip.l3 + 8)?;
+        let new = [64, old[1]];
+        let sum: u16 = packet.read(ip.l3 + 10)?;
+        let diff = Diff::of16(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
+        packet.write(ip.l3 + 8, new)?;
+        packet.write(ip.l3 + 10, diff.apply(sum))?;
         packet.write(ip.l3 + 12, ip.destination.v4_wire())?;
         packet.write(ip.l3 + 16, ip.source.v4_wire())
     }

@@ -36,11 +36,18 @@ pub(super) mod part {
     pub const REPLY: u8 = 2;
     /// Flows of clients to VIPs with full NAT, whatever their entry.
     pub const LEND: u8 = 3;
+    /// No flow at all: whose it is, and no more.
+    pub const NONE: u8 = 4;
 }
 
-/// What happens to an IP packet.
+/// What happens to an IP packet, in a program that holds `PART` of it: [`part::COMMON`] or [`part::NONE`].
 #[inline(always)]
-pub(super) fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ip, ports: Transport) -> Decision {
+pub(super) fn decide<P: Packet, T: Tables, const PART: u8>(
+    packet: &P,
+    tables: &T,
+    ip: &Ip,
+    ports: Transport,
+) -> Decision {
     let Some(settings) = tables.settings() else { return Decision::pass(Reason::NotOurs) };
     let to_vip = maybe_vip(tables, settings, ip.destination, ip.is_v6);
     if !to_vip && !maybe(tables, 1, ip.source) {
@@ -48,7 +55,7 @@ pub(super) fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ip, port
     }
     let flow = Flow { packet, ip, ports, settings };
     if to_vip {
-        let decision = flow.to_vip(tables);
+        let decision = flow.to_vip::<T, PART>(tables);
         // A bit that an address of ours shares with this one.
         if !matches!(decision.verdict, Verdict::Pass) || !matches!(decision.reason, Reason::NotOurs) {
             return decision;
@@ -58,7 +65,13 @@ pub(super) fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ip, port
         }
     }
     match ports.kind {
-        TransportKind::Ports | TransportKind::FirstFragment => flow.of_backend::<T, { part::COMMON }>(tables),
+        TransportKind::Ports | TransportKind::FirstFragment => {
+            if const { PART == part::NONE } {
+                flow.hand_on(tables, Stage::Reply, 0)
+            } else {
+                flow.of_backend::<T, PART>(tables)
+            }
+        }
         TransportKind::Deep => Decision::next(Stage::Deep),
         TransportKind::Icmp => Decision::next(Stage::Control),
         _ => Decision::pass(Reason::NoConnection),
@@ -93,7 +106,7 @@ pub(super) fn go_on<P: Packet, T: Tables, const PART: u8>(
 impl<P: Packet> Flow<'_, P> {
     /// A packet whose destination may be a VIP; passed as not ours when it is none.
     #[inline(always)]
-    fn to_vip<T: Tables>(&self, tables: &T) -> Decision {
+    fn to_vip<T: Tables, const PART: u8>(&self, tables: &T) -> Decision {
         let (ip, ports) = (self.ip, self.ports);
         if matches!(ports.kind, TransportKind::Ports | TransportKind::FirstFragment) {
             let id = service_of(
@@ -109,7 +122,10 @@ impl<P: Packet> Flow<'_, P> {
                 if !is_for(self.packet, vip) {
                     return Decision::pass(Reason::AlreadyBalanced);
                 }
-                return self.balance::<T, { part::COMMON }>(tables, id, vip);
+                if const { PART == part::NONE } {
+                    return self.hand_on_to_open(tables, id, vip);
+                }
+                return self.balance::<T, PART>(tables, id, vip);
             }
         }
         let id = vip_at(tables, self.settings, ip.destination, ip.is_v6);
@@ -122,7 +138,10 @@ impl<P: Packet> Flow<'_, P> {
         }
         let refusal = match ports.kind {
             TransportKind::Ports | TransportKind::FirstFragment => {
-                return self.to_lent_port::<T, { part::COMMON }>(tables, id);
+                if const { PART == part::NONE } {
+                    return self.hand_on(tables, Stage::Reply, id);
+                }
+                return self.to_lent_port::<T, PART>(tables, id);
             }
             TransportKind::Deep => return Decision::next(Stage::Deep),
             TransportKind::Icmp => return Decision::next(Stage::Control),
@@ -373,8 +392,10 @@ impl<P: Packet> Flow<'_, P> {
         if !whole || !down || !its || !conn::is_live(entry, now, self.settings) {
             return false;
         }
+        if !conn::is_finished(entry) {
+            tables.load_add(entry.backend.get(), -1);
+        }
         entry.state.set(conn::state::CLOSED);
-        tables.load_add(entry.backend.get(), -1);
         true
     }
 
@@ -453,7 +474,9 @@ impl<P: Packet> Flow<'_, P> {
         }
         let vip_port = if service.port != 0 { service.port } else { self.ports.source };
         self.note_partial_checksum(tables);
-        let seen = Reply { backend: 0, way: Way::SWITCH, alive: 0 };
+        let one_armed = vip.flags & vip_flag::TRANSMIT != 0;
+        let way = if one_armed { Way::TRANSMIT } else { Way::SWITCH };
+        let seen = Reply { backend: 0, way, alive: 0 };
         Decision::forward(self.to_client(service.vip, vip, vip_port, &seen))
     }
 
@@ -515,8 +538,10 @@ impl<P: Packet> Flow<'_, P> {
         let established = tables.conn(&other);
         let entry = if full && established.is_none() { tables.half_open(&other) } else { established };
         let Some(entry) = entry else {
-            let unknown = Decision::drop(tables, Reason::VipNoService, at);
-            return if full { unknown } else { self.hand_on(tables, Stage::Reply, at) };
+            if full {
+                return Decision::drop(tables, Reason::VipNoService, at);
+            }
+            return self.hand_on(tables, Stage::Reply, at);
         };
         let Some(backend) = tables.backend(entry.backend.get()) else {
             return Decision::drop(tables, Reason::VipNoService, at);

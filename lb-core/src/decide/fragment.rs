@@ -6,7 +6,7 @@ use crate::classify::{Ip, Transport};
 use crate::packet::Packet;
 use crate::reason::Reason;
 use crate::rewrite::{Change, Direction, FlowNote, Rewrite, Way};
-use crate::table::{FragmentKey, FragmentValue, Settings, Tables, mode, ticks_since};
+use crate::table::{Address, FragmentKey, FragmentValue, Settings, Tables, mode, ticks_since};
 
 const TO_BACKEND: u8 = 1;
 const TO_CLIENT: u8 = 2;
@@ -28,16 +28,17 @@ pub(super) fn remember<P: Packet, T: Tables>(
 ) {
     let Some(record) = tables.backend(rewrite.note.backend) else { return };
     let to_client = matches!(rewrite.direction, Direction::ToClient);
-    let to = if to_client { rewrite.way.slot() } else { 0 };
-    let client_slot = if to != 0 { to } else { tables.slot_of(packet.ingress_ifindex()) };
+    let client_slot = if to_client { rewrite.way.slot() } else { tables.slot_of(packet.ingress_ifindex()) };
     let value = FragmentValue {
         vip: rewrite.note.vip,
         backend: rewrite.note.backend,
         generation: record.generation,
         client_slot,
         first_seen: tables.now(),
+        client: if to_client { rewrite.destination.1 } else { Address::ZERO },
+        mac: if to_client { rewrite.destination_mac } else { [0; 6] },
         direction: if to_client { TO_CLIENT } else { TO_BACKEND },
-        reserved: [0; 3],
+        reserved: [0; 5],
     };
     tables.fragment_set(&key_of(ip, part), &value);
 }
@@ -46,7 +47,7 @@ pub(super) fn remember<P: Packet, T: Tables>(
 #[inline(always)]
 pub(super) fn later<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ip, part: Transport) -> Decision {
     let Some(settings) = tables.settings() else { return Decision::pass(Reason::NotOurs) };
-    let mut unknown = Decision::pass(Reason::NoConnection);
+    let mut vip_id = 0;
     let mut is_ours = maybe(tables, 1, ip.source);
     if maybe_vip(tables, settings, ip.destination, ip.is_v6) {
         let id = vip_at(tables, settings, ip.destination, ip.is_v6);
@@ -56,14 +57,18 @@ pub(super) fn later<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ip, part:
             if !is_for(packet, vip) {
                 return Decision::pass(Reason::AlreadyBalanced);
             }
-            unknown = Decision::drop(tables, Reason::FragmentUnknown, id);
+            vip_id = id;
             is_ours = true;
         }
     }
     if !is_ours {
         return Decision::pass(Reason::NotOurs);
     }
-    follow(packet, tables, settings, ip, part).unwrap_or(unknown)
+    match follow(packet, tables, settings, ip, part) {
+        Some(decision) => decision,
+        None if vip_id != 0 => Decision::drop(tables, Reason::FragmentUnknown, vip_id),
+        None => Decision::pass(Reason::NoConnection),
+    }
 }
 
 #[inline(always)]
@@ -106,6 +111,8 @@ fn follow<P: Packet, T: Tables>(
             reason: Reason::FragmentToClient,
             way: to_client_egress(tables, vip, from, switch, known.client_slot),
             source: (ip.source, vip.address),
+            destination: (ip.destination, known.client),
+            destination_mac: known.mac,
             source_mac: vip.mac,
             ..whole
         }));

@@ -227,10 +227,7 @@ pub fn process_deep<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> (Outcom
         let decision = fragment::later(packet, tables, &ip, found);
         return finish(packet, tables, decision);
     }
-    let decision = flow::decide(packet, tables, &ip, found);
-    if matches!(found.kind, TransportKind::FirstFragment) && matches!(decision.verdict, Verdict::Forward) {
-        fragment::remember(packet, tables, &ip, found, &decision.rewrite);
-    }
+    let decision = flow::decide::<P, T, { part::NONE }>(packet, tables, &ip, found);
     finish(packet, tables, decision)
 }
 
@@ -343,7 +340,10 @@ fn count_forwarded<T: Tables>(tables: &T, rewrite: &Rewrite) {
         }
     };
     tables.count_vip(note.vip, change);
-    tables.count_backend(note.backend, change);
+    // Nobody knows whose a reply is that has no connection.
+    if note.backend != 0 {
+        tables.count_backend(note.backend, change);
+    }
 }
 
 /// Says what happens to a packet, in its first stage. Changes no byte of it; refreshes its connection.
@@ -359,10 +359,14 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision {
     if !ip.is_there {
         return Decision::pass(Reason::NotIp);
     }
+    // An IPv4 address in an IPv6 header is nobody's here (RFC 4291, section 2.5.5.2).
+    if ip.is_v6 && (ip.source.is_v4() || ip.destination.is_v4()) {
+        return Decision::pass(Reason::NotOurs);
+    }
     if ip.is_v6 && ip.protocol == ICMPV6 && neighbour::is_ours(packet, tables, &ip) {
         return Decision::next(Stage::Control);
     }
-    flow::decide(packet, tables, &ip, classify::transport(packet, &ip))
+    flow::decide::<P, T, { part::COMMON }>(packet, tables, &ip, classify::transport(packet, &ip))
 }
 
 /// The IP header of a frame.

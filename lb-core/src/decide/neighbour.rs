@@ -87,7 +87,7 @@ fn vip_v4<T: Tables>(tables: &T, address: [u8; 4]) -> Vip<'_> {
 
 #[inline(always)]
 fn vip_of<'t, T: Tables>(tables: &'t T, settings: &Settings, address: Address, is_v6: bool) -> Vip<'t> {
-    if !maybe_vip(tables, settings, address, is_v6) {
+    if is_v6 && address.is_v4() || !maybe_vip(tables, settings, address, is_v6) {
         return NO_VIP;
     }
     match vip_at(tables, settings, address, is_v6) {
@@ -317,12 +317,15 @@ fn advertisement<P: Packet, T: Tables>(
     }
     let vip = vip_of(tables, settings, ip.destination, true);
     let Some(record) = vip.record else { return elsewhere };
-    if !same_mac(message.to, record.mac) || !is_shared(record) {
+    if !same_mac(message.to, record.mac) {
         return elsewhere;
+    }
+    if !is_shared(record) {
+        return End::pass(Reason::NotOurs);
     }
     match tables.asker(&ClientKey { client: message.target, vip: vip.id as u64 }) {
         Some(asker) => corrected(packet.write(0, asker.mac).is_some(), Reason::NeighbourToBackend),
-        None => elsewhere,
+        None => End::pass(Reason::NotOurs),
     }
 }
 

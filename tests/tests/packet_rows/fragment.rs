@@ -6,8 +6,8 @@ use testbed::scenario::{Mode, Scenario, State};
 use testbed::side::Action;
 
 use crate::lab::{
-    AT_B1, AT_C3, AT_C4, B1, B1_6, B2, C3, C3_6, C4, Host, TIMEOUTS, VIP, VIP_MAC, VIP6, VIP6_MAC, at, b_tcp, c3_tcp,
-    lab, lab6, lab_with, to_b1, to_b2, to_c3_alive, vip, vip6,
+    AT_B1, AT_C3, AT_C4, B1, B1_6, B2, C3, C3_6, C4, Host, TIMEOUTS, VIP, VIP_MAC, VIP6, VIP6_MAC, at, b_tcp,
+    c3_tcp, lab, lab_with, lab6, to_b1, to_b2, to_c3_alive, vip, vip6,
 };
 use crate::row::{
     Expect, Row, START, dropped, forwarded, passed, rare_in, rare_out, replied, row, told, tunnelled,
@@ -84,12 +84,16 @@ fn to_backend() -> Vec<Row> {
             &question().part(24, 48).to_mac(B1.0).bytes(),
             passed("already_balanced"),
         ),
-        first("a down backend still gets the rest", lab())
-            .change(|s| s.backend(1).state = State::Down)
-            .send(AT_C3, &part(24, 48), later((24, 48))),
-        first("a reused record does not", lab())
-            .change(|s| s.backend(1).generation = 2)
-            .send(AT_C3, &part(24, 48), dropped("fragment_unknown", 1)),
+        first("a down backend still gets the rest", lab()).change(|s| s.backend(1).state = State::Down).send(
+            AT_C3,
+            &part(24, 48),
+            later((24, 48)),
+        ),
+        first("a reused record does not", lab()).change(|s| s.backend(1).generation = 2).send(
+            AT_C3,
+            &part(24, 48),
+            dropped("fragment_unknown", 1),
+        ),
         first("a part behind VLAN tags and with options", lab()).send(
             AT_C3,
             &question().ip_options(&[1; 8]).tag(0x8100, 5).part(24, 48).bytes(),
@@ -204,7 +208,8 @@ fn modes() -> Vec<Row> {
             .send(
                 AT_C3,
                 &part(0, 24).bytes(),
-                tunnelled(Action::Redirect(1), 1, 1, &part(0, 24).bytes(), inside(&part(0, 24))).opening(1, 1),
+                tunnelled(Action::Redirect(1), 1, 1, &part(0, 24).bytes(), inside(&part(0, 24)))
+                    .opening(1, 1),
             )
             .send(AT_C3, &part(24, 48).bytes(), {
                 let length = part(24, 48).bytes().len();
@@ -214,7 +219,8 @@ fn modes() -> Vec<Row> {
             .send(
                 AT_C3,
                 &part(0, 24).bytes(),
-                tunnelled(Action::Redirect(1), 1, 1, &part(0, 24).bytes(), inside(&part(0, 24))).opening(1, 1),
+                tunnelled(Action::Redirect(1), 1, 1, &part(0, 24).bytes(), inside(&part(0, 24)))
+                    .opening(1, 1),
             )
             .send(
                 AT_C3,
@@ -249,7 +255,8 @@ fn modes() -> Vec<Row> {
             .send(
                 AT_C3,
                 &part(0, 24).bytes(),
-                forwarded(Action::Transmit, 1, 1, arrived().from_mac(VIP_MAC).part(0, 24).bytes()).opening(1, 1),
+                forwarded(Action::Transmit, 1, 1, arrived().from_mac(VIP_MAC).part(0, 24).bytes())
+                    .opening(1, 1),
             )
             .send(AT_C3, &part(24, 48).bytes(), {
                 let bytes = arrived().from_mac(VIP_MAC).part(24, 48).bytes();
@@ -269,7 +276,11 @@ fn refused() -> Vec<Row> {
         refused("a last part of nothing", query.clone().fragment(185), "fragment_unknown"),
         refused("the smallest offset", query.clone().fragment(1), "fragment_unknown"),
         refused("the largest offset", query.clone().fragment(0x1fff), "fragment_unknown"),
-        refused("with options, behind a tag", query.clone().fragment(1).ip_options(&[1; 4]).tag(0x8100, 5), "fragment_unknown"),
+        refused(
+            "with options, behind a tag",
+            query.clone().fragment(1).ip_options(&[1; 4]).tag(0x8100, 5),
+            "fragment_unknown",
+        ),
         refused(
             "a first part of a protocol that nobody serves",
             Packet::other(132, C3, (VIP_MAC, VIP), &[0; 16]).fragment(MORE_FRAGMENTS),
@@ -285,13 +296,21 @@ fn refused() -> Vec<Row> {
             Packet { dport: 54, ..question() }.part(0, 24),
             "vip_no_service",
         ),
-        refused("a first part that cuts the TCP header", c3_tcp(1, SYN, 1, b"").fragment(0).part(0, 16), "vip_fragment"),
+        refused(
+            "a first part that cuts the TCP header",
+            c3_tcp(1, SYN, 1, b"").fragment(0).part(0, 16),
+            "vip_fragment",
+        ),
         refused(
             "a first part that cuts the UDP header",
             Packet { payload: vec![0x0f, 0xa0, 0, 53], ..question().part(0, 8) }.fragment(MORE_FRAGMENTS),
             "vip_fragment",
         ),
-        refused("a part with a total length beyond the frame", query.fragment(1).total_length(99), "vip_malformed"),
+        refused(
+            "a part with a total length beyond the frame",
+            query.fragment(1).total_length(99),
+            "vip_malformed",
+        ),
         row("a refused first part leaves nothing behind", lab_with(|s| s.vip(1).ring.clear()))
             .send(AT_C3, &question().part(0, 24).bytes(), dropped("no_backend", 1))
             .send(AT_C3, &question().part(24, 48).bytes(), dropped("fragment_unknown", 1)),
@@ -405,7 +424,11 @@ fn extensions() -> Vec<Row> {
         through("four in a row", &[hop.clone(), dest.clone(), Extension::routing(0), dest.clone()]),
         through("the transport begins at the last place that is looked at", &[Extension::options(60, 25)]),
         refused("the transport begins behind it", &[Extension::options(60, 26)], "vip_extension"),
-        refused("five in a row", &[hop.clone(), dest.clone(), dest.clone(), dest.clone(), dest.clone()], "vip_extension"),
+        refused(
+            "five in a row",
+            &[hop.clone(), dest.clone(), dest.clone(), dest.clone(), dest.clone()],
+            "vip_extension",
+        ),
         refused("a routing header with a segment left", &[Extension::routing(1)], "vip_extension"),
         refused("an authentication header is another protocol", &[other(51)], "vip_no_service"),
         refused("encryption is another protocol", &[other(50)], "vip_no_service"),

@@ -6,8 +6,8 @@ use testbed::scenario::{Mode, Protocol, Scenario};
 use testbed::side::Action;
 
 use crate::lab::{
-    AT_B1, AT_B2, AT_C3, AT_C4, B1, B1_6, B2, C3, C3_6, C4, TIMEOUTS, VIP, VIP_MAC, VIP6, VIP6_MAC, at, lab_with,
-    lab6_with, vip, vip6,
+    AT_B1, AT_B2, AT_C3, AT_C4, B1, B1_6, B2, C3, C3_6, C4, TIMEOUTS, VIP, VIP_MAC, VIP6, VIP6_MAC, at,
+    lab_with, lab6_with, vip, vip6,
 };
 use crate::row::{Expect, Row, START, answered, dropped, forwarded, passed, replied, row};
 
@@ -128,11 +128,11 @@ fn ports() -> Vec<Row> {
     let (_, other) = same(COUNT);
     let next = FIRST + (hash::flow(C3.1, other, 80, 6).wrapping_add(1) % u32::from(COUNT)) as u16;
     let second = Packet::tcp(at(C3, other), vip(80), SYN, 1, b"");
-    let second_out = |port: u16| {
-        forwarded(Action::Redirect(1), 1, 1, seen(&second, (VIP_MAC, VIP, port))).opening(1, 1)
-    };
+    let second_out =
+        |port: u16| forwarded(Action::Redirect(1), 1, 1, seen(&second, (VIP_MAC, VIP, port))).opening(1, 1);
     let only = with(|s| s.vip(1).lent = (FIRST, 1));
-    let from_only = |packet: &Packet| forwarded(Action::Redirect(1), 1, 1, seen(packet, (VIP_MAC, VIP, FIRST)));
+    let from_only =
+        |packet: &Packet| forwarded(Action::Redirect(1), 1, 1, seen(packet, (VIP_MAC, VIP, FIRST)));
     let c4 = Packet::tcp(at(C4, 4000), vip(80), SYN, 1, b"");
     vec![
         opened("full NAT: a port that is taken is skipped", with(|_| ())).send(
@@ -156,8 +156,13 @@ fn ports() -> Vec<Row> {
         .send(
             AT_C4,
             &c4.bytes(),
-            forwarded(Action::Redirect(2), 1, 2, c4.clone().to(at(B2, 80)).from((VIP_MAC, VIP, FIRST)).bytes())
-                .opening(1, 2),
+            forwarded(
+                Action::Redirect(2),
+                1,
+                2,
+                c4.clone().to(at(B2, 80)).from((VIP_MAC, VIP, FIRST)).bytes(),
+            )
+            .opening(1, 2),
         ),
         row("full NAT: a flow that begins anew keeps its only port", only.clone())
             .send(AT_C3, &c3(SYN, 1).bytes(), from_only(&c3(SYN, 1)).opening(1, 1))
@@ -178,9 +183,11 @@ fn addresses() -> Vec<Row> {
     let out = forwarded(Action::Redirect(1), 1, 1, seen(&c3(SYN, 100), lent_mac)).opening(1, 1);
     let reply = Packet::tcp(at(B1, 80), lent_mac, SYN | ACK, 900, b"");
     vec![
-        row("full NAT: from an address of its own", own())
-            .send(AT_C3, &c3(SYN, 100).bytes(), out)
-            .send(AT_B1, &reply.bytes(), to_c3(&reply).alive(1, 1, START)),
+        row("full NAT: from an address of its own", own()).send(AT_C3, &c3(SYN, 100).bytes(), out).send(
+            AT_B1,
+            &reply.bytes(),
+            to_c3(&reply).alive(1, 1, START),
+        ),
         row("full NAT: the lent address is asked for", own()).send(
             AT_B1,
             &Arp::request(B1, LENT).bytes(),
@@ -223,10 +230,13 @@ fn variants() -> Vec<Row> {
                 replied(Action::Redirect(3), 1, 1, answer.clone().to(at(C3, 4000)).from(vip(53)).bytes())
                     .alive(1, 1, START),
             ),
-        row("full NAT: port translation", with(|s| {
-            s.vip(1).services = vec![(Protocol::Tcp, 80)];
-            s.backend(1).port = 8001;
-        }))
+        row(
+            "full NAT: port translation",
+            with(|s| {
+                s.vip(1).services = vec![(Protocol::Tcp, 80)];
+                s.backend(1).port = 8001;
+            }),
+        )
         .send(
             AT_C3,
             &c3(SYN, 100).bytes(),
@@ -246,13 +256,19 @@ fn variants() -> Vec<Row> {
             .send(
                 AT_B1,
                 &hairpin.bytes(),
-                forwarded(Action::Redirect(1), 1, 1, seen(&hairpin, (VIP_MAC, VIP, hairpin_port))).opening(1, 1),
+                forwarded(Action::Redirect(1), 1, 1, seen(&hairpin, (VIP_MAC, VIP, hairpin_port)))
+                    .opening(1, 1),
             )
             .send(
                 AT_B1,
                 &hairpin_reply.bytes(),
-                replied(Action::Redirect(1), 1, 1, hairpin_reply.clone().to(at(B1, 4000)).from(vip(80)).bytes())
-                    .alive(1, 1, START),
+                replied(
+                    Action::Redirect(1),
+                    1,
+                    1,
+                    hairpin_reply.clone().to(at(B1, 4000)).from(vip(80)).bytes(),
+                )
+                .alive(1, 1, START),
             ),
         row("full NAT: one-armed", with(|s| s.vip(1).transmit = true))
             .send(
@@ -264,16 +280,24 @@ fn variants() -> Vec<Row> {
                 replied(Action::Transmit, 1, 1, b1(SYN | ACK, 9).to(at(C3, 4000)).from(vip(80)).bytes())
                     .alive(1, 1, START)
             }),
-        row("full NAT: over IPv6", lab6_with(|s| {
-            s.vip(1).mode = Mode::FullNat;
-            s.vip(1).lent = (FIRST, COUNT);
-            s.vip(1).ring = vec![1];
-        }))
+        row(
+            "full NAT: over IPv6",
+            lab6_with(|s| {
+                s.vip(1).mode = Mode::FullNat;
+                s.vip(1).lent = (FIRST, COUNT);
+                s.vip(1).ring = vec![1];
+            }),
+        )
         .send(
             AT_C3,
             &syn6.bytes(),
-            forwarded(Action::Redirect(1), 1, 1, syn6.clone().to(at(B1_6, 80)).from((VIP6_MAC, VIP6, port6)).bytes())
-                .opening(1, 1),
+            forwarded(
+                Action::Redirect(1),
+                1,
+                1,
+                syn6.clone().to(at(B1_6, 80)).from((VIP6_MAC, VIP6, port6)).bytes(),
+            )
+            .opening(1, 1),
         )
         .send(
             AT_B1,

@@ -48,9 +48,14 @@ impl Client for Row {
 
 fn two_sided() -> Vec<Row> {
     vec![
-        opened("a SYN alone stays half-open, however often", lab()).client(SYN, 100).client(SYN, 100).half_open(1),
+        opened("a SYN alone stays half-open, however often", lab())
+            .client(SYN, 100)
+            .client(SYN, 100)
+            .half_open(1),
         opened("an ACK before the answer does not establish", lab()).client(ACK, 101).half_open(1),
-        answered("a SYN with ACK after the answer does not establish", lab()).client(SYN | ACK, 101).half_open(1),
+        answered("a SYN with ACK after the answer does not establish", lab())
+            .client(SYN | ACK, 101)
+            .half_open(1),
         answered("a RST with ACK after the answer closes and does not establish", lab())
             .client(RST | ACK, 101)
             .half_open(1)
@@ -66,7 +71,10 @@ fn two_sided() -> Vec<Row> {
             .client(ACK, 101)
             .half_open(0)
             .connections(&[("closing", 1)]),
-        established("an established one stays where it is", lab()).client(ACK, 102).client(SYN, 5000).half_open(0),
+        established("an established one stays where it is", lab())
+            .client(ACK, 102)
+            .client(SYN, 5000)
+            .half_open(0),
         established("a finished one that begins anew is overwritten where it lies", lab())
             .client(RST, 101)
             .send(AT_C3, &c3(SYN, 5000).bytes(), to_b2(&c3(SYN, 5000)).opening(1, 2))
@@ -102,19 +110,18 @@ fn one_sided() -> Vec<Row> {
     };
     let then = |row: Row, flags: u8| row.send(AT_C3, &c3(flags, 101).bytes(), out(&c3(flags, 101)));
     vec![
-        then(opened("DSR: the client's ACK establishes"), ACK).half_open(0).connections(&[("established", 1)]),
+        then(opened("DSR: the client's ACK establishes"), ACK)
+            .half_open(0)
+            .connections(&[("established", 1)]),
         then(opened("DSR: another SYN does not"), SYN).half_open(1).connections(&[("syn", 1)]),
         then(opened("DSR: a SYN with ACK does not"), SYN | ACK).half_open(1).connections(&[("syn", 1)]),
         then(opened("DSR: a RST with ACK closes"), RST | ACK).half_open(1).connections(&[("closed", 1)]),
         then(opened("DSR: a FIN with ACK establishes, and closes"), FIN | ACK)
             .half_open(0)
             .connections(&[("closing", 1)]),
-        then(
-            then(opened("DSR: the client's FIN alone does not finish"), ACK),
-            FIN | ACK,
-        )
-        .send(AT_C3, &c3(SYN, 5000).bytes(), out(&c3(SYN, 5000)))
-        .connections(&[("closing", 1)]),
+        then(then(opened("DSR: the client's FIN alone does not finish"), ACK), FIN | ACK)
+            .send(AT_C3, &c3(SYN, 5000).bytes(), out(&c3(SYN, 5000)))
+            .connections(&[("closing", 1)]),
     ]
 }
 
@@ -168,7 +175,8 @@ fn unverified() -> Vec<Row> {
 fn udp() -> Vec<Row> {
     let query = Packet::udp(at(C3, 4000), vip(53), b"?");
     let answer = Packet::udp(at(B1, 53), at(C3, 4000), b"!");
-    let asked = |name: &str| row(name, lab()).send(AT_C3, &query.bytes(), to_b1(&query).opening(1, 1)).half_open(1);
+    let asked =
+        |name: &str| row(name, lab()).send(AT_C3, &query.bytes(), to_b1(&query).opening(1, 1)).half_open(1);
     vec![
         asked("UDP: an answer alone does not establish")
             .send(AT_B1, &answer.bytes(), to_c3_alive(1, &answer))
@@ -215,25 +223,32 @@ fn down() -> Vec<Row> {
             .send(AT_C3, &cause.bytes(), rst(&cause))
             .send(AT_C3, &cause.bytes(), rst(&cause))
             .loads(&[]),
-        established("reset: a segment without ACK is acknowledged", reset())
-            .change(down)
-            .send(AT_C3, &psh.bytes(), without_ack(105)),
+        established("reset: a segment without ACK is acknowledged", reset()).change(down).send(
+            AT_C3,
+            &psh.bytes(),
+            without_ack(105),
+        ),
         established("reset: the client's RST gets none, and goes elsewhere", reset())
             .change(|s| {
                 s.backend(1).state = State::Down;
                 s.vip(1).ring = vec![2];
             })
             .send(AT_C3, &c3(RST, 101).bytes(), to_b2(&c3(RST, 101))),
-        established("reset: a new SYN goes elsewhere", reset())
-            .change(down)
-            .send(AT_C3, &c3(SYN, 5000).bytes(), to_b2(&c3(SYN, 5000)).opening(1, 2)),
+        established("reset: a new SYN goes elsewhere", reset()).change(down).send(
+            AT_C3,
+            &c3(SYN, 5000).bytes(),
+            to_b2(&c3(SYN, 5000)).opening(1, 2),
+        ),
         established("reset: draining is not down", reset())
             .change(|s| s.backend(1).state = State::Draining)
             .client(ACK, 101),
-        established("reset: the last known stay", lab_with(|s| {
-            s.vip(1).on_down = OnDown::Reset;
-            s.vip(1).last_known = true;
-        }))
+        established(
+            "reset: the last known stay",
+            lab_with(|s| {
+                s.vip(1).on_down = OnDown::Reset;
+                s.vip(1).last_known = true;
+            }),
+        )
         .change(down)
         .client(ACK, 101),
         established("reset: the connection of a reused record begins anew", reset())

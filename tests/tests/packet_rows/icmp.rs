@@ -6,8 +6,8 @@ use testbed::scenario::{Mode, Protocol, Scenario};
 use testbed::side::Action;
 
 use crate::lab::{
-    AT_B1, AT_C3, AT_C4, B1, B1_6, B2, C3, C3_6, C4, C4_6, Host, TIMEOUTS, VIP, VIP_MAC, VIP6, VIP6_MAC, at, b_tcp,
-    c3_tcp, lab, lab6, lab6_with, lab_with, to_b1, vip, vip6,
+    AT_B1, AT_C3, AT_C4, B1, B1_6, B2, C3, C3_6, C4, C4_6, Host, TIMEOUTS, VIP, VIP_MAC, VIP6, VIP6_MAC, at,
+    b_tcp, c3_tcp, lab, lab_with, lab6, lab6_with, to_b1, vip, vip6,
 };
 use crate::row::{Row, dropped, forwarded, passed, rare_in, rare_out, row, told, tunnelled};
 
@@ -28,7 +28,11 @@ fn echo() -> Vec<Row> {
     let asked = |name: &str, packet: Packet| {
         let answer = packet.clone().to((C3.0, C3.1, 0)).from((VIP_MAC, VIP, 0)).ttl(64);
         let answer = Packet { l4: ping(C3, VIP4, 0, b"").l4, ..answer };
-        row(format!("echo: {name}"), open()).send(AT_C3, &packet.bytes(), told("echo_answered", answer.bytes()))
+        row(format!("echo: {name}"), open()).send(
+            AT_C3,
+            &packet.bytes(),
+            told("echo_answered", answer.bytes()),
+        )
     };
     let request = ping(C3, VIP4, 8, b"abcdefgh");
     let refused = |name: &str, scenario: Scenario, packet: &Packet| {
@@ -55,7 +59,11 @@ fn echo() -> Vec<Row> {
         refused("a reply to the VIP", open(), &ping(C3, VIP4, 0, b"")),
         refused("a request with a code", open(), &Packet::icmp(C3, VIP4, (8, 1), [0; 4], b"")),
         refused("a timestamp request", open(), &ping(C3, VIP4, 13, &[0; 12])),
-        refused("a redirect", open(), &Packet::icmp(C3, VIP4, (5, 1), [10, 0, 0, 9], &c3_tcp(1, SYN, 1, b"").quoted())),
+        refused(
+            "a redirect",
+            open(),
+            &Packet::icmp(C3, VIP4, (5, 1), [10, 0, 0, 9], &c3_tcp(1, SYN, 1, b"").quoted()),
+        ),
         row("echo: to another MAC", open()).send(
             AT_C3,
             &request.clone().to_mac(B1.0).bytes(),
@@ -169,9 +177,11 @@ fn to_vip() -> Vec<Row> {
             &error(C3, &quote(28)).bytes(),
             dropped("icmp_no_connection", 1),
         ),
-        opened("ICMP error: of a reused record", lab())
-            .change(|s| s.backend(1).generation = 2)
-            .send(AT_C3, &error(C3, &quote(28)).bytes(), dropped("icmp_no_connection", 1)),
+        opened("ICMP error: of a reused record", lab()).change(|s| s.backend(1).generation = 2).send(
+            AT_C3,
+            &error(C3, &quote(28)).bytes(),
+            dropped("icmp_no_connection", 1),
+        ),
         opened("ICMP error: it refreshes nothing", lab())
             .advance(TIMEOUTS.syn)
             .send(AT_C3, &error(C3, &quote(28)).bytes(), {
@@ -254,7 +264,8 @@ fn modes() -> Vec<Row> {
         row(name, full()).send(
             AT_C3,
             &syn.bytes(),
-            forwarded(Action::Redirect(1), 1, 1, syn.clone().to(at(B1, 80)).from(vip(lent)).bytes()).opening(1, 1),
+            forwarded(Action::Redirect(1), 1, 1, syn.clone().to(at(B1, 80)).from(vip(lent)).bytes())
+                .opening(1, 1),
         )
     };
     // The backend's answer went out as the VIP's; the quote holds sequence numbers behind the ports, no checksum.
@@ -281,7 +292,14 @@ fn modes() -> Vec<Row> {
             .send(
                 AT_C3,
                 &packet.bytes(),
-                rare_in(Action::Redirect(1), "icmp_to_backend", 1, 1, packet.clone().to_mac(B1.0).bytes(), length),
+                rare_in(
+                    Action::Redirect(1),
+                    "icmp_to_backend",
+                    1,
+                    1,
+                    packet.clone().to_mac(B1.0).bytes(),
+                    length,
+                ),
             ),
         row("ICMP error, IPIP: through the tunnel", ipip(1500))
             .send(
@@ -318,7 +336,14 @@ fn modes() -> Vec<Row> {
         ),
         in_full("ICMP error, full NAT: about a port that was not lent").send(
             AT_B1,
-            &Packet::icmp(B1, VIP4, (3, 3), [0; 4], &Packet { sport: lent + 1, ..lent_to_b1.clone() }.quoted()).bytes(),
+            &Packet::icmp(
+                B1,
+                VIP4,
+                (3, 3),
+                [0; 4],
+                &Packet { sport: lent + 1, ..lent_to_b1.clone() }.quoted(),
+            )
+            .bytes(),
             dropped("icmp_no_connection", 1),
         ),
         row("ICMP error: the port is translated in the quote, too", translated_port)

@@ -7,8 +7,8 @@ use testbed::side::Action;
 
 use crate::half_open::set_window;
 use crate::lab::{
-    AT_B1, AT_C3, AT_C4, B1, B2, C3, C3_6, C4, Host, VIP_MAC, VIP6, VIP6_MAC, at, b_tcp, c3_tcp, lab, lab_with,
-    lab6_with, to_b1, to_b2, to_c3_alive, vip, vip6,
+    AT_B1, AT_C3, AT_C4, B1, B2, C3, C3_6, C4, Host, VIP_MAC, VIP6, VIP6_MAC, at, b_tcp, c3_tcp, lab,
+    lab_with, lab6_with, to_b1, to_b2, to_c3_alive, vip, vip6,
 };
 use crate::row::{Expect, Row, dropped, forwarded, passed, replied, row, told};
 
@@ -27,8 +27,14 @@ fn of_c4(port: u16) -> Packet {
 fn listed(list: &[(Ip, u8, bool)], deny_others: bool) -> Scenario {
     lab_with(|s| {
         s.vip(1).deny_others = deny_others;
-        s.vip(1).listed =
-            list.iter().map(|(address, length, allowed)| Listed { address: *address, length: *length, allowed: *allowed }).collect();
+        s.vip(1).listed = list
+            .iter()
+            .map(|(address, length, allowed)| Listed {
+                address: *address,
+                length: *length,
+                allowed: *allowed,
+            })
+            .collect();
     })
 }
 
@@ -37,15 +43,23 @@ fn lists() -> Vec<Row> {
         row(format!("lists: {name}"), scenario).send(AT_C3, &syn(1).bytes(), to_b1(&syn(1)).opening(1, 1))
     };
     let refused = |name: &str, scenario: Scenario| {
-        row(format!("lists: {name}"), scenario).send(AT_C3, &syn(1).bytes(), dropped("denied", 1)).connections(&[])
+        row(format!("lists: {name}"), scenario)
+            .send(AT_C3, &syn(1).bytes(), dropped("denied", 1))
+            .connections(&[])
     };
     let c3_6 = Packet::tcp(at(C3_6, 1), vip6(80), SYN, 1, b"");
     vec![
         refused("a client that is denied", listed(&[(C3.1, 32, false)], false)),
         let_in("a client that is not the one that is denied", listed(&[(C4.1, 32, false)], false)),
         refused("a network that is denied", listed(&[(v4(10, 0, 0, 0), 24, false)], false)),
-        let_in("a client of a denied network", listed(&[(v4(10, 0, 0, 0), 24, false), (C3.1, 32, true)], false)),
-        refused("a denied client of an allowed network", listed(&[(v4(10, 0, 0, 0), 8, true), (C3.1, 32, false)], false)),
+        let_in(
+            "a client of a denied network",
+            listed(&[(v4(10, 0, 0, 0), 24, false), (C3.1, 32, true)], false),
+        ),
+        refused(
+            "a denied client of an allowed network",
+            listed(&[(v4(10, 0, 0, 0), 8, true), (C3.1, 32, false)], false),
+        ),
         refused("nobody else than who is listed", listed(&[(C4.1, 32, true)], true)),
         let_in("who is listed, and nobody else", listed(&[(C3.1, 32, true)], true)),
         refused("everybody", listed(&[(v4(0, 0, 0, 0), 0, false)], false)),
@@ -54,7 +68,11 @@ fn lists() -> Vec<Row> {
             .send(AT_C3, &syn(1).bytes(), to_b1(&syn(1)).opening(1, 1))
             .change(|s| s.vip(1).deny_others = true)
             .send(AT_C3, &syn(1).bytes(), to_b1(&syn(1)))
-            .send(AT_B1, &b_tcp(B1, 1, SYN | ACK, 9, b"").bytes(), to_c3_alive(1, &b_tcp(B1, 1, SYN | ACK, 9, b"")))
+            .send(
+                AT_B1,
+                &b_tcp(B1, 1, SYN | ACK, 9, b"").bytes(),
+                to_c3_alive(1, &b_tcp(B1, 1, SYN | ACK, 9, b"")),
+            )
             .send(AT_C3, &syn(2).bytes(), dropped("denied", 1)),
         row("lists: a reset of no connection, too", listed(&[(C3.1, 32, false)], false)).send(
             AT_C3,
@@ -75,12 +93,15 @@ fn lists() -> Vec<Row> {
         .send(AT_C3, &c3_6.bytes(), dropped("denied", 1)),
         row(
             "lists: an IPv4 network says nothing of IPv6 clients",
-            lab6_with(|s| s.vip(1).listed = vec![Listed { address: v4(0, 0, 0, 0), length: 0, allowed: false }]),
+            lab6_with(|s| {
+                s.vip(1).listed = vec![Listed { address: v4(0, 0, 0, 0), length: 0, allowed: false }]
+            }),
         )
         .send(
             AT_C3,
             &c3_6.bytes(),
-            forwarded(Action::Redirect(1), 1, 1, c3_6.clone().to(at(crate::lab::B1_6, 80)).bytes()).opening(1, 1),
+            forwarded(Action::Redirect(1), 1, 1, c3_6.clone().to(at(crate::lab::B1_6, 80)).bytes())
+                .opening(1, 1),
         ),
     ]
 }
@@ -109,10 +130,13 @@ fn sources() -> Vec<Row> {
             .send(AT_C3, &syn(1).bytes(), to_b1(&syn(1)))
             .send(AT_C3, &syn(1).bytes(), to_b1(&syn(1)))
             .send(AT_C3, &syn(2).bytes(), to_b2(&syn(2)).opening(1, 2)),
-        row("source limit: a try that finds nobody counts", lab_with(|s| {
-            s.vip(1).per_source = 1;
-            s.vip(1).ring.clear();
-        }))
+        row(
+            "source limit: a try that finds nobody counts",
+            lab_with(|s| {
+                s.vip(1).per_source = 1;
+                s.vip(1).ring.clear();
+            }),
+        )
         .send(AT_C3, &syn(1).bytes(), dropped("no_backend", 1))
         .send(AT_C3, &syn(1).bytes(), dropped("source_limit", 1)),
     ]
@@ -134,7 +158,11 @@ fn cap() -> Vec<Row> {
         first("the second new connection in a window", capped(|_| ()))
             .send(AT_C3, &syn(2).bytes(), dropped("new_flow_cap", 1))
             .connections(&[("syn", 1)]),
-        first("another client's, too", capped(|_| ())).send(AT_C4, &of_c4(1).bytes(), dropped("new_flow_cap", 1)),
+        first("another client's, too", capped(|_| ())).send(
+            AT_C4,
+            &of_c4(1).bytes(),
+            dropped("new_flow_cap", 1),
+        ),
         first("UDP, too", capped(|_| ())).send(AT_C3, &query.bytes(), dropped("new_flow_cap", 1)),
         first("a packet in the middle of a flow, too", capped(|_| ())).send(
             AT_C3,
@@ -147,12 +175,18 @@ fn cap() -> Vec<Row> {
             dropped("new_flow_cap", 1),
         ),
         first("what is there goes on", capped(|_| ()))
-            .send(AT_B1, &b_tcp(B1, 1, SYN | ACK, 9, b"").bytes(), to_c3_alive(1, &b_tcp(B1, 1, SYN | ACK, 9, b"")))
+            .send(
+                AT_B1,
+                &b_tcp(B1, 1, SYN | ACK, 9, b"").bytes(),
+                to_c3_alive(1, &b_tcp(B1, 1, SYN | ACK, 9, b"")),
+            )
             .send(AT_C3, &c3_tcp(1, ACK, 2, b"").bytes(), to_b1(&c3_tcp(1, ACK, 2, b"")))
             .half_open(0),
-        first("the next window is another", capped(|_| ()))
-            .advance(192)
-            .send(AT_C3, &syn(2).bytes(), to_b2(&syn(2)).opening(1, 2)),
+        first("the next window is another", capped(|_| ())).advance(192).send(
+            AT_C3,
+            &syn(2).bytes(),
+            to_b2(&syn(2)).opening(1, 2),
+        ),
         row("cap: what makes no entry does not count", capped(|s| s.vip(1).ring = vec![1]))
             .send(AT_C3, &c3_tcp(7, RST, 1, b"").bytes(), to_b1(&c3_tcp(7, RST, 1, b"")))
             .send(AT_C3, &syn(1).bytes(), to_b1(&syn(1)).opening(1, 1)),
@@ -191,7 +225,9 @@ fn stateless() -> Vec<Row> {
         // Without an entry it is not known where the client is, nor which record the backend is.
         let bytes = packet.clone().from(vip(80)).bytes();
         let length = bytes.len() as i128;
-        Expect::to_switch("to_client_switch", bytes).also("vip:1:packets_out", 1).also("vip:1:bytes_out", length)
+        Expect::to_switch("to_client_switch", bytes)
+            .also("vip:1:packets_out", 1)
+            .also("vip:1:bytes_out", length)
     };
     let reply = b_tcp(B1, 9, SYN | ACK, 1, b"");
     let dsr = capped(|s| s.vip(1).mode = Mode::Dsr);
@@ -275,16 +311,20 @@ fn rejected() -> Vec<Row> {
     };
     let tcp = || nobody(Protocol::Tcp, 80);
     let udp = || nobody(Protocol::Udp, 53);
-    let tcp6 = || lab6_with(|s| {
-        s.vip(1).services = vec![(Protocol::Tcp, 80)];
-        s.vip(1).reject = true;
-        s.vip(1).ring.clear();
-    });
-    let udp6 = || lab6_with(|s| {
-        s.vip(1).services = vec![(Protocol::Udp, 53)];
-        s.vip(1).reject = true;
-        s.vip(1).ring.clear();
-    });
+    let tcp6 = || {
+        lab6_with(|s| {
+            s.vip(1).services = vec![(Protocol::Tcp, 80)];
+            s.vip(1).reject = true;
+            s.vip(1).ring.clear();
+        })
+    };
+    let udp6 = || {
+        lab6_with(|s| {
+            s.vip(1).services = vec![(Protocol::Udp, 53)];
+            s.vip(1).reject = true;
+            s.vip(1).ring.clear();
+        })
+    };
     let rst = |from: (testbed::frame::Mac, Ip), to: Host, flags: u8, seq: u32, number: u32| {
         let mut rst = Packet::tcp((from.0, from.1, 80), at(to, 4000), flags, seq, b"");
         set_window(&mut rst, 0);
@@ -297,9 +337,7 @@ fn rejected() -> Vec<Row> {
     let c3 = |flags, payload: &[u8]| c3_tcp(4000, flags, 100, payload);
     let query = Packet::udp(at(C3, 4000), vip(53), b"a question of some length");
     let query6 = Packet::udp(at(C3_6, 4000), vip6(53), b"a question of some length");
-    let unreachable = |query: &Packet| {
-        Packet::icmp(vip4, C3, (3, 3), [0; 4], &query.quoted()).id(0)
-    };
+    let unreachable = |query: &Packet| Packet::icmp(vip4, C3, (3, 3), [0; 4], &query.quoted()).id(0);
     let syn6 = Packet::tcp(at(C3_6, 4000), vip6(80), SYN, 100, b"");
     vec![
         row("reject: a SYN gets a reset that acknowledges it", tcp())
@@ -347,15 +385,15 @@ fn rejected() -> Vec<Row> {
         row("reject: a datagram over IPv6", udp6()).send(
             AT_C3,
             &query6.bytes(),
-            told(
-                "rejected",
-                Packet::icmp((VIP6_MAC, VIP6), C3_6, (1, 4), [0; 4], &query6.quoted()).bytes(),
-            ),
+            told("rejected", Packet::icmp((VIP6_MAC, VIP6), C3_6, (1, 4), [0; 4], &query6.quoted()).bytes()),
         ),
-        row("reject: a hairpin is not nobody", lab_with(|s| {
-            s.vip(1).reject = true;
-            s.vip(1).ring = vec![1];
-        }))
+        row(
+            "reject: a hairpin is not nobody",
+            lab_with(|s| {
+                s.vip(1).reject = true;
+                s.vip(1).ring = vec![1];
+            }),
+        )
         .send(AT_B1, &Packet::tcp(at(B1, 4000), vip(80), SYN, 1, b"").bytes(), dropped("hairpin", 1)),
         row("reject: the last known are somebody", {
             let mut scenario = tcp();

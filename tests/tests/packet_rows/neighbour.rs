@@ -3,7 +3,9 @@
 use testbed::frame::{Arp, BROADCAST, Ndp};
 use testbed::scenario::{Mode, Scenario};
 
-use crate::lab::{AT_B1, AT_C3, B1, B2, C3, C3_6, C4, C4_6, VIP, VIP_MAC, VIP6, VIP6_MAC, lab_with, lab6_with};
+use crate::lab::{
+    AT_B1, AT_C3, B1, B2, C3, C3_6, C4, C4_6, VIP, VIP_MAC, VIP6, VIP6_MAC, lab_with, lab6_with,
+};
 use crate::row::{Row, answered, corrected, passed, row, told};
 
 pub fn rows() -> Vec<Row> {
@@ -79,10 +81,13 @@ fn arp() -> Vec<Row> {
             &Arp { dst_mac: BROADCAST, ..answer.clone() }.bytes(),
             passed("arp_other"),
         ),
-        row("one-armed it is only named", lab_with(|s| {
-            s.vip(1).mode = Mode::Dsr;
-            s.vip(1).transmit = true;
-        }))
+        row(
+            "one-armed it is only named",
+            lab_with(|s| {
+                s.vip(1).mode = Mode::Dsr;
+                s.vip(1).transmit = true;
+            }),
+        )
         .send(AT_B1, &asks.bytes(), passed("arp_vip_claimed"))
         .send(AT_C3, &answer.bytes(), passed("arp_other")),
         row("of a NAT VIP it is only named", crate::lab::lab()).send(
@@ -133,12 +138,8 @@ fn ndp() -> Vec<Row> {
             &announced.bytes(),
             corrected(
                 "neighbour_corrected",
-                Ndp {
-                    src_mac: VIP6_MAC,
-                    options: [&[2, 1][..], &VIP6_MAC].concat(),
-                    ..announced.clone()
-                }
-                .bytes(),
+                Ndp { src_mac: VIP6_MAC, options: [&[2, 1][..], &VIP6_MAC].concat(), ..announced.clone() }
+                    .bytes(),
             ),
         ),
         row("NDP: a backend advertises the VIP without an option", shared6()).send(
@@ -156,17 +157,18 @@ fn ndp() -> Vec<Row> {
             &Ndp { checksum: Some(0x1234), ..asks.clone() }.bytes(),
             corrected("neighbour_corrected", {
                 use testbed::oracle::sum;
-                let words = |mac: [u8; 6]| {
-                    [0, 2, 4].map(|at| u16::from_be_bytes([mac[at], mac[at + 1]]))
-                };
+                let words = |mac: [u8; 6]| [0, 2, 4].map(|at| u16::from_be_bytes([mac[at], mac[at + 1]]));
                 let checksum = Some(sum::updated(0x1234, &words(B1.0), &words(VIP6_MAC)));
                 Ndp { checksum, ..corrected_ask.clone() }.bytes()
             }),
         ),
-        row("NDP: one-armed it is only named", lab6_with(|s| {
-            s.vip(1).mode = Mode::Dsr;
-            s.vip(1).transmit = true;
-        }))
+        row(
+            "NDP: one-armed it is only named",
+            lab6_with(|s| {
+                s.vip(1).mode = Mode::Dsr;
+                s.vip(1).transmit = true;
+            }),
+        )
         .send(AT_B1, &asks.bytes(), passed("ndp_vip_claimed")),
         row("NDP: a client's solicitation for the VIP is answered all the same", shared6()).send(
             AT_C3,

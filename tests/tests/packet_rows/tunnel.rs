@@ -5,8 +5,8 @@ use testbed::scenario::{Mode, Scenario};
 use testbed::side::Action;
 
 use crate::lab::{
-    AT_B1, AT_C3, B1, B1_6, B2_6, C3, C3_6, Host, VIP, VIP_MAC, VIP6, VIP6_MAC, at, c3_tcp, lab_with, lab6_with,
-    vip, vip6,
+    AT_B1, AT_C3, B1, B1_6, B2_6, C3, C3_6, Host, VIP, VIP_MAC, VIP6, VIP6_MAC, at, c3_tcp, lab_with,
+    lab6_with, vip, vip6,
 };
 use crate::row::{Expect, Row, dropped, passed, row, told, tunnelled};
 
@@ -94,8 +94,14 @@ fn plain() -> Vec<Row> {
         row("IPIP: a backend whose MAC is not known", with(|s| s.backend(1).mac = [0; 6])).send(
             AT_C3,
             &syn.bytes(),
-            tunnelled(Action::Redirect(1), 1, 1, &syn.bytes(), syn.inside((VIP_MAC, SOURCE), (VIP_MAC, B1.1)))
-                .opening(1, 1),
+            tunnelled(
+                Action::Redirect(1),
+                1,
+                1,
+                &syn.bytes(),
+                syn.inside((VIP_MAC, SOURCE), (VIP_MAC, B1.1)),
+            )
+            .opening(1, 1),
         ),
         row("IPIP: the tunnelled frame passes when it comes by again", with(|_| ())).send(
             AT_C3,
