@@ -1,6 +1,6 @@
 //! Packets to a VIP and back: which headers change, and how.
 
-use testbed::frame::{ACK, Checksum, FIN, Ip, MORE_FRAGMENTS, PSH, Packet, SYN};
+use testbed::frame::{ACK, Checksum, FIN, Ip, PSH, Packet, SYN};
 use testbed::oracle::sum;
 use testbed::scenario::{Mode, Protocol};
 use testbed::side::Action;

@@ -1,6 +1,6 @@
 //! Packets to a VIP that nobody can be given.
 
-use testbed::frame::{ACK, BROADCAST, Ip, L4, MORE_FRAGMENTS, Mac, Packet, SYN, v4};
+use testbed::frame::{ACK, BROADCAST, Ip, L4, Mac, Packet, SYN, v4};
 use testbed::scenario::{Protocol, Scenario, Selection, State};
 use testbed::side::Action;
 
