@@ -55,3 +55,22 @@ pub fn unshare_network() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Keeps the calling thread on the processor that it runs on: some of the program's counts are a processor's.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn stay_on_this_processor() -> io::Result<()> {
+    // SAFETY: cpu_set_t is plain bits, of which zeros are the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a system call without arguments.
+    let processor = unsafe { libc::sched_getcpu() };
+    let processor = usize::try_from(processor).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the set is initialised; numbers beyond its size are ignored.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    // SAFETY: the set lives for the call, and its size is given.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
