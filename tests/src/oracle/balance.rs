@@ -182,11 +182,7 @@ impl Oracle {
         }
         let opens = flow.segment.is_none_or(|s| s.opens());
         let resets = flow.segment.is_some_and(|s| s.rst);
-        let picked = match self.affine(vip, key) {
-            Some(backend) => Ok(backend),
-            None => self.pick(vip, key, opens),
-        };
-        match picked {
+        match self.pick(vip, key, opens) {
             Ok(_) if resets && vip.mode == Mode::FullNat => Err(Refused::Dropped("snat_exhausted")),
             Ok(backend) if resets => Ok(Opening::Stateless(backend)),
             Ok(backend) => Ok(Opening::Entered(backend)),

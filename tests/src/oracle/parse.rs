@@ -6,7 +6,7 @@ use etherparse::{ArpPacketSlice, EtherType, Ethernet2HeaderSlice, Ipv4HeaderSlic
 
 use crate::frame::{Ip, Mac};
 
-/// Headers behind the IPv6 header have to begin within so many bytes of the frame.
+/// What is read of the headers behind the IPv6 header has to stand within so many bytes of the frame.
 const REACH: usize = 256;
 /// Extension headers that are followed.
 const EXTENSIONS: usize = 4;
@@ -284,7 +284,14 @@ fn content6(bytes: &[u8], mut at: usize, end: usize, mut next: u8) -> (Content, 
         next = header[0];
         at += length;
         followed += 1;
-        if at > end || at >= REACH {
+        if at > end {
+            return (Content::Extension, part);
+        }
+        let wanted = match next {
+            6 => 20,
+            _ => 8,
+        };
+        if at + wanted > REACH {
             return (Content::Extension, part);
         }
     }

@@ -9,21 +9,21 @@ pub(super) type Refusal = &'static str;
 
 impl Oracle {
     /// The backend of the client's last opening, if it may take this flow.
-    pub(super) fn affine(&self, vip: &Vip, key: &Key) -> Option<Backend> {
+    fn affine(&self, vip: &Vip, key: &Key) -> Option<u16> {
         let (id, generation, at) = *self.affinity.get(&(key.0, vip.id))?;
         let backend = self.backend(id)?;
         let usable = vip.affinity != 0
             && self.now.wrapping_sub(at) <= vip.affinity
             && backend.generation == generation
             && backend.vip == vip.id
-            && self.admit(vip, key, id) == Ok(())
-            && !(backend.shared && self.confusable(vip, key, backend));
-        usable.then(|| backend.clone())
+            && self.admit(vip, key, id) == Ok(());
+        usable.then_some(id)
     }
 
     /// A backend for a new flow (`opens`), or for a packet in the middle of one.
     pub(super) fn pick(&mut self, vip: &Vip, key: &Key, opens: bool) -> Result<Backend, Refusal> {
-        let turn = self.turn(vip, key, opens)?;
+        let affine = self.affine(vip, key);
+        let turn = self.turn(vip, key, opens, affine)?;
         let at = self.first_admitted(vip, key, &turn[..3])?;
         let confusable = |id: u16| self.backend(id).is_none_or(|b| b.shared && self.confusable(vip, key, b));
         if !confusable(turn[at]) {
@@ -40,13 +40,13 @@ impl Oracle {
 
     /// A backend for a packet that gets no entry.
     pub(super) fn pick_stateless(&mut self, vip: &Vip, key: &Key) -> Result<Backend, Refusal> {
-        let turn = self.turn(vip, key, false)?;
+        let turn = self.turn(vip, key, false, None)?;
         let at = self.first_admitted(vip, key, &turn[..3])?;
         self.backend(turn[at]).cloned().ok_or("no_backend")
     }
 
-    /// The first choice, then everybody in turn.
-    fn turn(&mut self, vip: &Vip, key: &Key, opens: bool) -> Result<Vec<u16>, Refusal> {
+    /// The first choice, the client's backend if it has one, then everybody in turn.
+    fn turn(&mut self, vip: &Vip, key: &Key, opens: bool, affine: Option<u16>) -> Result<Vec<u16>, Refusal> {
         let members = Scenario::members(&vip.ring);
         if members.is_empty() {
             return Err("no_backend");
@@ -60,6 +60,7 @@ impl Oracle {
         let of_maglev = |hash: u32| (Scenario::maglev(&members, hash::maglev_slot(hash)), hash);
         let of_ring = |hash: u32| (vip.ring[hash::ring_slot(hash, vip.ring.len())], hash);
         let (first, start) = match selection {
+            _ if affine.is_some() => (affine.unwrap_or(0), 0),
             Selection::Random => of_ring(self.random),
             Selection::RoundRobin => {
                 let ticket = self.tickets.entry(vip.id).or_default();

@@ -422,8 +422,8 @@ fn extensions() -> Vec<Row> {
         through("a routing header without segments left", &[Extension::routing(0)]),
         through("a fragment header of a whole packet", &[Extension::fragment(0, false, 1)]),
         through("four in a row", &[hop.clone(), dest.clone(), Extension::routing(0), dest.clone()]),
-        through("the transport begins at the last place that is looked at", &[Extension::options(60, 25)]),
-        refused("the transport begins behind it", &[Extension::options(60, 26)], "vip_extension"),
+        through("the transport begins at the last place that is looked at", &[Extension::options(60, 24)]),
+        refused("the transport begins behind it", &[Extension::options(60, 25)], "vip_extension"),
         refused(
             "five in a row",
             &[hop.clone(), dest.clone(), dest.clone(), dest.clone(), dest.clone()],
