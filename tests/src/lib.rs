@@ -13,6 +13,7 @@ pub mod oracle;
 pub mod pod;
 pub mod program;
 pub mod random;
+pub mod replay;
 pub mod scenario;
 pub mod side;
 mod sys;
