@@ -31,6 +31,8 @@ const DESTINATION: u8 = 60;
 const MAX_TAGS: usize = 2;
 /// Extension headers that are looked behind.
 const MAX_EXTENSIONS: usize = 4;
+/// Bytes of a frame within which the transport header has to stand.
+const REACH: usize = 256;
 /// Bytes of an IPv6 header.
 pub const IPV6_HEADER: usize = 40;
 
@@ -359,6 +361,10 @@ fn extensions<P: Packet>(packet: &P, ip: &Ip) -> Transport {
         if !is_extension(protocol) {
             break;
         }
+        // Behind the packet's end stands padding, which is no header.
+        if offset as u32 + 8 > end {
+            return Transport::without_ports(TransportKind::Extension, protocol);
+        }
         let Some(header) = packet.read::<[u8; 8]>(offset & 0xff) else {
             return Transport::without_ports(TransportKind::Extension, protocol);
         };
@@ -377,7 +383,7 @@ fn extensions<P: Packet>(packet: &P, ip: &Ip) -> Transport {
         }
         protocol = next;
         offset += bytes;
-        if offset > 255 || offset as u32 > end {
+        if offset > REACH - 8 || offset as u32 > end {
             return Transport::without_ports(TransportKind::Extension, protocol);
         }
     }
@@ -387,6 +393,10 @@ fn extensions<P: Packet>(packet: &P, ip: &Ip) -> Transport {
     if protocol == ICMPV6 {
         // Of no use behind extension headers: what it complains of, or asks, is looked for directly behind the IP header.
         return Transport::without_ports(TransportKind::Other, protocol);
+    }
+    // What is read of the transport has to lie within the bytes that are looked at.
+    if offset > if protocol == TCP { REACH - 20 } else { REACH - 8 } {
+        return Transport::without_ports(TransportKind::Extension, protocol);
     }
     let found = at(packet, ip, protocol, offset & 0xff, end.wrapping_sub(offset as u32), first);
     Transport { id, ..found }

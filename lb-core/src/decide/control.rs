@@ -273,7 +273,10 @@ fn error_to_lent_port<P: Packet, T: Tables>(
     let known = connection(tables, settings, &key);
     let backend = known.backend;
     let (Some(entry), Some(record)) = (known.entry, known.record) else { return UNKNOWN };
-    if entry.snat_port.get() != inner.source_port || vip.source != inner.source {
+    let its = entry.snat_port.get() == inner.source_port
+        && vip.source == inner.source
+        && record.address == inner.destination;
+    if !its {
         return UNKNOWN;
     }
     let flow = Flow { packet: &*packet, ip, ports: message, settings };
