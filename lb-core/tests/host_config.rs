@@ -277,10 +277,6 @@ fn refusals_in_a_vip() {
             "lb.toml:3: selection \"roundrobin\" is not known; choose \"random\" or \"round-robin\" or \"source-hash\" or \"flow-hash\" or \"maglev\" or \"least-connections\"; did you mean \"round-robin\"?",
         ),
         (
-            format!("mode = \"dsr\"\n{backend}"),
-            "lb.toml:3: mode \"dsr\" with this placement is not available yet",
-        ),
-        (
             format!("mac = \"01:00:5e:00:00:01\"\n{backend}"),
             "lb.toml:3: mac 01:00:5e:00:00:01 is not the address of one station; choose a unicast one, as in 02:6c:0a:00:01:01",
         ),
@@ -352,12 +348,12 @@ fn refusals_in_a_vip() {
 }
 
 #[test]
-fn one_armed_refuses_nat_and_port_translation() {
+fn one_armed_has_every_mode_and_dsr_no_port_translation() {
     let head = "[placement]\nkind = \"onearm\"\nhost = \"lb1\"\n[[vip]]\naddress = \"10.0.1.1\"\nport = 80\n";
-    assert_eq!(
-        refused(&format!("{head}mode = \"nat\"\n[[vip.backend]]\naddress = \"10.0.0.1\"\n")),
-        "lb.toml:7: mode \"nat\" with this placement is not available yet"
-    );
+    for mode in ["nat", "fullnat", "dsr"] {
+        let text = format!("{head}mode = \"{mode}\"\n[[vip.backend]]\naddress = \"10.0.0.1\"\n");
+        assert_eq!(Config::from_toml(&text, "lb.toml").unwrap().placement.kind, PlacementKind::OneArm);
+    }
     assert_eq!(
         refused(&format!("{head}[[vip.backend]]\naddress = \"10.0.0.1\"\nport = 8080\n")),
         "lb.toml:9: backend 10.0.0.1 translates to port 8080, which mode \"dsr\" cannot; remove the port"

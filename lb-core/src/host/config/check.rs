@@ -7,8 +7,7 @@ use super::error::Problems;
 use super::health;
 use super::{
     Config, MAX_BACKENDS, MAX_BACKENDS_PER_VIP, MAX_NAME_BYTES, MAX_PREFIXES, MAX_RANGES, MAX_VIPS,
-    MAX_VIPS_PER_SERVICE, Mode, NoBackend, OnDown, OverCap, Placement, PlacementKind, Protocol, Selection,
-    VipConfig, VipKey, rules, snat,
+    MAX_VIPS_PER_SERVICE, Placement, PlacementKind, Protocol, VipConfig, VipKey, rules, snat,
 };
 use crate::host::addr::{MacAddr, Prefix};
 
@@ -105,55 +104,12 @@ pub(super) fn config(config: &mut Config, places: &Places, problems: &mut Proble
         } else if !names.insert(vip.name.as_str()) {
             problems.add(place.name, format!("two VIPs have the name {:?}; rename one", vip.name));
         }
-        rules::vip(vip, place, &addresses, problems);
+        rules::vip(config.placement.kind, vip, place, &addresses, problems);
     }
     services(&config.vips, places, problems);
     ranges(&config.vips, places, problems);
     apart(&config.vips, places, problems);
     health::rules(config, places, problems);
-    not_yet(config, places, problems);
-}
-
-/// What the data plane cannot do yet.
-fn not_yet(config: &Config, places: &Places, problems: &mut Problems) {
-    if cfg!(test) {
-        return;
-    }
-    let mut refuse = |offset: usize, what: String| {
-        problems.add(offset, format!("{what} is not available yet"));
-    };
-    for (vip, place) in config.vips.iter().zip(&places.vips) {
-        if vip.address.is_ipv6() {
-            refuse(place.address, format!("VIP {}: an IPv6 address", vip.address));
-        }
-        let usual = if config.placement.kind == PlacementKind::Inline { Mode::Nat } else { Mode::Dsr };
-        if vip.mode != usual {
-            refuse(place.mode, format!("mode {:?} with this placement", vip.mode.word()));
-        }
-        let selection = matches!(
-            vip.selection,
-            Selection::SourceHash | Selection::FlowHash | Selection::LeastConnections
-        );
-        let more = [
-            (selection, "this selection"),
-            (vip.ports.is_range(), "a range of ports"),
-            (vip.affinity_s != 0, "affinity_s"),
-            (!vip.echo, "echo"),
-            (!vip.allow.is_empty() || !vip.deny.is_empty(), "a list of clients"),
-            (vip.max_new_per_source_s != 0, "max_new_per_source_s"),
-            (vip.over_cap == OverCap::Stateless, "over_cap = \"stateless\""),
-            (vip.on_down == OnDown::Reset, "on_down = \"reset\""),
-            (vip.no_backend == NoBackend::Reject, "no_backend = \"reject\""),
-        ];
-        for (backend, place) in vip.backends.iter().zip(&place.backends) {
-            if backend.is_told_apart() {
-                refuse(place.apart, "a backend that its mac or host tells from others".to_owned());
-            }
-        }
-        for (_, what) in more.into_iter().filter(|(is_wanted, _)| *is_wanted) {
-            refuse(place.head, what.to_owned());
-        }
-    }
 }
 
 fn placement(placement: &Placement, places: &Places, problems: &mut Problems) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{BackendPlace, VipAddresses, VipPlace, name_is_good};
 use super::error::Problems;
-use super::{BackendConfig, Mode, OverCap, VipConfig};
+use super::{BackendConfig, Mode, OverCap, PlacementKind, VipConfig};
 use crate::host::addr::Prefix;
 
 /// The shortest VIP prefix: a site has no more than this (RFC 6177 speaks of /48 and shorter).
@@ -13,13 +13,19 @@ const SHORTEST_PREFIX: u8 = 16;
 /// The smallest MTU of IPv6 (RFC 8200, section 5).
 const IPV6_MTU: u16 = 1_280;
 
-pub(super) fn vip(vip: &VipConfig, place: &VipPlace, vips: &VipAddresses, problems: &mut Problems) {
+pub(super) fn vip(
+    placement: PlacementKind,
+    vip: &VipConfig,
+    place: &VipPlace,
+    vips: &VipAddresses,
+    problems: &mut Problems,
+) {
     prefix(vip, place, problems);
     only_in_their_modes(vip, place, problems);
     tunnel(vip, place, vips, problems);
     clients(vip, place, problems);
     families(vip, place, problems);
-    backends(vip, place, vips, problems);
+    backends(placement, vip, place, vips, problems);
 }
 
 fn prefix(vip: &VipConfig, place: &VipPlace, problems: &mut Problems) {
@@ -163,13 +169,23 @@ fn families(vip: &VipConfig, place: &VipPlace, problems: &mut Problems) {
     }
 }
 
-fn backends(vip: &VipConfig, place: &VipPlace, vips: &VipAddresses, problems: &mut Problems) {
+fn backends(
+    placement: PlacementKind,
+    vip: &VipConfig,
+    place: &VipPlace,
+    vips: &VipAddresses,
+    problems: &mut Problems,
+) {
     let (mut services, mut names) = (BTreeSet::new(), BTreeSet::new());
     let key = vip.key();
     for (backend, place) in vip.backends.iter().zip(&place.backends) {
         let BackendConfig { name, address, mac, host, .. } = backend;
-        // Hosts that share an address are a VIP of layer-2 DSR by themselves.
-        let is_shared_address = vip.mode == Mode::Dsr && *address == vip.address && backend.is_told_apart();
+        // Hosts that share an address are a VIP of layer-2 DSR by themselves, where the balancer can answer for it
+        // before they do.
+        let is_shared_address = placement == PlacementKind::Inline
+            && vip.mode == Mode::Dsr
+            && *address == vip.address
+            && backend.is_told_apart();
         if let Some(prefix) = vips.prefix_of(*address) {
             problems.add(
                 place.address,
