@@ -51,7 +51,7 @@ fn ask(net: &Net, url: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 fn both() -> BTreeSet<String> {
-    BTreeSet::from(["1".to_owned(), "2".to_owned()])
+    BTreeSet::from(["h1".to_owned(), "h2".to_owned()])
 }
 
 fn one(text: &str) -> BTreeSet<String> {
@@ -147,7 +147,7 @@ fn hosts_with_one_address_take_turns() {
     must(&format!("ip -n {} link set eth0 down", net.ns(1)));
     let down = || lb.status()["vips"][0]["backends"].as_array().unwrap().iter().any(|b| b["state"] == "down");
     wait("one is down", 10, down, || format!("{:#}", lb.status()["vips"]));
-    assert_eq!(ask(&net, "http://192.168.2.2/"), (one("2"), one("192.168.2.1")));
+    assert_eq!(ask(&net, "http://192.168.2.2/"), (one("h2"), one("192.168.2.1")));
     lb.assert_ledger();
 }
 

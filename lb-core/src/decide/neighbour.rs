@@ -112,7 +112,10 @@ pub(super) fn decide_arp<P: Packet, T: Tables>(packet: &P, tables: &T, offset: u
     if let Some(vip) = arp.sender.record
         && !same_mac(arp.header.sha, vip.mac)
     {
-        return if is_shared(vip) {
+        // The answer to a probe (RFC 5227, section 2.1.1: from 0.0.0.0) is for the prober, who wants the host's own MAC.
+        let operation = u16::from_ne_bytes(arp.header.oper);
+        let answers_probe = operation == REPLY && u32::from_ne_bytes(arp.header.tpa) == 0;
+        return if is_shared(vip) && !answers_probe {
             Decision::next(Stage::Control)
         } else {
             Decision::pass(Reason::ArpVipClaimed)

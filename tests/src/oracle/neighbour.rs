@@ -25,7 +25,8 @@ impl Oracle {
         }
         let mut bytes = frame.to_vec();
         if let Some(vip) = self.owner(arp.sender.1).filter(|v| v.mac != arp.sender.0).cloned() {
-            if !shared(&vip) {
+            // An answer to a probe, which has no sender's address, is left as it is.
+            if !shared(&vip) || (arp.operation == REPLY && octets(arp.target.1) == [0; 4]) {
                 return End::pass("arp_vip_claimed");
             }
             // An announcement asks for nobody.

@@ -184,6 +184,7 @@ fn backends(
         // before they do.
         let is_shared_address = placement == PlacementKind::Inline
             && vip.mode == Mode::Dsr
+            && address.is_ipv4()
             && *address == vip.address
             && backend.is_told_apart();
         if let Some(prefix) = vips.prefix_of(*address) {
