@@ -347,6 +347,9 @@ pub fn model(
         model.put_backend(*id, backend_record(backend, ports));
     }
     model.services = tables.backends;
+    model.port_lists = tables.lists;
+    model.prefixes = tables.prefixes.into_iter().map(|(prefix, list)| (prefix, list as u16)).collect();
+    model.acl = tables.clients;
     model.ports = ports.clone();
     model.set_bitmap(bitmap(plan));
     model

@@ -16,6 +16,13 @@ pub struct Place {
     position: Position,
 }
 
+impl Place {
+    /// Whether the half-open connections come next.
+    pub fn is_half_open(self) -> bool {
+        self.in_half_open
+    }
+}
+
 /// Entries that are read by one call: about a millisecond's work.
 const BATCH: usize = 4096;
 

@@ -3,15 +3,16 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use lb_core::model::Model;
 use lb_core::table::{
-    BackendRecord, ConnKey, PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, Tables, VipRecord,
-    VipTarget, backend_state,
+    AclKey, Address, AffinityValue, BackendRecord, ClientKey, ConnKey, PortList, PortRecord, PrefixKey,
+    SelectTable, ServiceKey, ServiceRecord, Settings, SnatValue, Tables, VipRecord, VipTarget, backend_state,
 };
 
 use super::pod::Raw;
-use super::{ConnTable, Pins};
+use super::{ConnTable, Pins, Place};
 use crate::io::bpf::{self, Plain, Position};
 
 /// Connections that a model takes up beside those that are in the table.
@@ -22,15 +23,20 @@ const NEW_CONNECTIONS: usize = 4096;
 /// # Errors
 /// A table is not there or cannot be read.
 pub fn read_model(pins: &Pins, wanted: impl Fn(&ConnKey) -> bool) -> Result<Model> {
-    let mut connections = Vec::new();
-    ConnTable::open(pins)?.for_each(|key, value| {
-        if wanted(key) {
-            connections.push((*key, *value));
-        }
-    })?;
+    let (mut connections, mut half_open) = (Vec::new(), Vec::new());
+    let mut next = Some(Place::default());
+    let mut conns = ConnTable::open(pins)?;
+    while let Some(place) = next {
+        let list = if place.is_half_open() { &mut half_open } else { &mut connections };
+        next = conns.read(place, |key, value| {
+            if wanted(key) {
+                list.push((*key, *value));
+            }
+        })?;
+    }
     let settings: Settings =
         all::<u32, Settings>(pins, "SETTINGS")?.pop().context("the map SETTINGS is empty")?.1;
-    let mut model = Model::new(settings, connections.len() + NEW_CONNECTIONS);
+    let mut model = Model::new(settings, connections.len().max(half_open.len()) + NEW_CONNECTIONS);
     for (key, target) in all::<ServiceKey, VipTarget>(pins, "VIP_IDS")? {
         model.serve(key, target);
     }
@@ -63,7 +69,41 @@ pub fn read_model(pins: &Pins, wanted: impl Fn(&ConnKey) -> bool) -> Result<Mode
     for (key, value) in connections {
         model.conn_insert(&key, &value);
     }
+    for (key, value) in half_open {
+        model.half_open_insert(&key, &value);
+    }
+    read_surroundings(pins, &mut model)?;
     Ok(model)
+}
+
+/// What decides beside VIPs, backends and connections: lists, loads, lent ports, affinity.
+fn read_surroundings(pins: &Pins, model: &mut Model) -> Result<()> {
+    model.port_lists.extend(by_id::<PortList>(pins, "PORT_LISTS")?);
+    model.loads.borrow_mut().extend(by_id::<u64>(pins, "LOADS")?.map(|(id, load)| (id, load as i64)));
+    for (key, value) in all::<ConnKey, SnatValue>(pins, "SNATS")? {
+        model.snat_insert(&key, &value, true);
+    }
+    for (key, value) in all::<ClientKey, AffinityValue>(pins, "AFFINITY")? {
+        model.affinity_set(&key, &value);
+    }
+    let map = Map::LpmTrie(open(pins, "PREFIXES")?);
+    let prefixes: LpmTrie<&MapData, [u8; 16], u32> = (&map).try_into().context("map PREFIXES")?;
+    for entry in prefixes.iter() {
+        let (key, list) = entry.context("cannot read the VIP prefixes")?;
+        let key = PrefixKey { length: key.prefix_len(), address: key.data() };
+        model.prefixes.insert(key, list as u16);
+    }
+    let map = Map::LpmTrie(open(pins, "ACL")?);
+    let acl: LpmTrie<&MapData, [u8; 20], u32> = (&map).try_into().context("map ACL")?;
+    for entry in acl.iter() {
+        let (key, verdict) = entry.context("cannot read the lists of clients")?;
+        let [a, b, c, d, address @ ..] = key.data();
+        let vip = u32::from_ne_bytes([a, b, c, d]);
+        model
+            .acl
+            .insert(AclKey { length: key.prefix_len(), vip, address: Address::from_v6(address) }, verdict);
+    }
+    Ok(())
 }
 
 fn open(pins: &Pins, name: &str) -> Result<MapData> {

@@ -2,8 +2,9 @@
 
 use aya::Pod;
 use lb_core::table::{
-    BackendRecord, BackendSlot, ConnKey, ConnValue, GlobalCounter, PortList, PortRecord, SelectTable,
-    ServiceKey, ServiceRecord, Settings, TrafficCounter, VipRecord, VipSlot, VipTarget,
+    AffinityValue, BackendRecord, BackendSlot, ClientKey, ConnKey, ConnValue, GlobalCounter, PortList,
+    PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, SnatValue, TrafficCounter, VipRecord,
+    VipSlot, VipTarget,
 };
 use lb_core::watch::{CaptureRecord, EventRecord, WatchState};
 
@@ -27,6 +28,9 @@ macro_rules! pod {
 }
 
 pod!(
+    AffinityValue,
+    ClientKey,
+    SnatValue,
     BackendRecord,
     BackendSlot,
     ConnKey,

@@ -19,7 +19,7 @@ use lb_core::host::plan::{HealthView, Plan, Seen};
 use lb_core::model::Model;
 use lb_core::packet::HostPacket;
 use lb_core::table::{PortRecord, TestInputs, mode, ticks_from_ns};
-use lb_core::{Outcome, process_all};
+use lb_core::{Outcome, Tables, process_all};
 use serde::Serialize;
 
 use crate::api;
@@ -216,8 +216,15 @@ fn other_tables(
     let connections = live.connections();
     let model = records::model(settings, onearm, &live.ports, &plan, connections.len() + CONNECTIONS);
     for (key, value) in connections {
-        lb_core::Tables::conn_insert(&model, &key, &value);
+        model.conn_insert(&key, &value);
     }
+    for (key, value) in live.half_open_connections() {
+        model.half_open_insert(&key, &value);
+    }
+    for (key, value) in live.snats() {
+        model.snat_insert(&key, &value, true);
+    }
+    model.loads.replace(live.loads.borrow().clone());
     Ok((model, plan))
 }
 
