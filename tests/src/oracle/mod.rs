@@ -176,7 +176,7 @@ impl Oracle {
         if let Some(end) = packet.ndp.and_then(|ndp| self.ndp(arrival, &ndp)) {
             return end;
         }
-        if let Some(end) = self.to_vip(arrival) {
+        if let Some(end) = self.for_vip(arrival) {
             return end;
         }
         if self.backend_bits.contains(&hash::bitmap_bit(packet.src)) {
@@ -187,7 +187,7 @@ impl Oracle {
     }
 
     /// `None` when the packet is for no VIP.
-    fn to_vip(&mut self, arrival: &Arrival<'_>) -> Option<End> {
+    fn for_vip(&mut self, arrival: &Arrival<'_>) -> Option<End> {
         let packet = arrival.packet;
         let owner = self.owner(packet.dst)?.clone();
         let serving = match &packet.content {

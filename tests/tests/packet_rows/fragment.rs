@@ -417,8 +417,8 @@ fn extensions() -> Vec<Row> {
     beyond.extensions = vec![Extension::options(60, 8)];
     beyond.total_length = Some(40);
     vec![
-        through("hop-by-hop options", &[hop.clone()]),
-        through("destination options", &[dest.clone()]),
+        through("hop-by-hop options", std::slice::from_ref(&hop)),
+        through("destination options", std::slice::from_ref(&dest)),
         through("a routing header without segments left", &[Extension::routing(0)]),
         through("a fragment header of a whole packet", &[Extension::fragment(0, false, 1)]),
         through("four in a row", &[hop.clone(), dest.clone(), Extension::routing(0), dest.clone()]),

@@ -129,7 +129,7 @@ fn one_sided() -> Vec<Row> {
 fn port_of_b1() -> u16 {
     use testbed::oracle::hash;
     (4000..5000)
-        .find(|port| hash::maglev_slot(hash::flow(C3.1, *port, 80, 6)) % 2 == 0)
+        .find(|port| hash::maglev_slot(hash::flow(C3.1, *port, 80, 6)).is_multiple_of(2))
         .expect("one of a thousand ports")
 }
 

@@ -94,7 +94,7 @@ fn lists() -> Vec<Row> {
         row(
             "lists: an IPv4 network says nothing of IPv6 clients",
             lab6_with(|s| {
-                s.vip(1).listed = vec![Listed { address: v4(0, 0, 0, 0), length: 0, allowed: false }]
+                s.vip(1).listed = vec![Listed { address: v4(0, 0, 0, 0), length: 0, allowed: false }];
             }),
         )
         .send(
@@ -207,7 +207,7 @@ fn cap() -> Vec<Row> {
 
 /// The member that the consistent hash gives C3's port.
 fn member(port: u16) -> (u16, Host) {
-    if hash::maglev_slot(hash::flow(C3.1, port, 80, 6)) % 2 == 0 { (1, B1) } else { (2, B2) }
+    if hash::maglev_slot(hash::flow(C3.1, port, 80, 6)).is_multiple_of(2) { (1, B1) } else { (2, B2) }
 }
 
 fn stateless() -> Vec<Row> {
