@@ -5,7 +5,7 @@ use testbed::oracle::hash;
 use testbed::scenario::{Scenario, Selection, State};
 
 use crate::lab::{AT_C3, AT_C4, C3, C4, at, b_tcp, c3_tcp, lab_with, to_b1, to_b2, to_c3_alive, vip};
-use crate::row::{Expect, Row, START, row};
+use crate::row::{Expect, Row, row};
 
 pub fn rows() -> Vec<Row> {
     [hashes(), least(), affinity()].into_iter().flatten().collect()
@@ -202,7 +202,6 @@ fn affinity() -> Vec<Row> {
             .send(AT_C3, &Packet::udp(at(C3, 1), vip(53), b"?").bytes(), {
                 one(&Packet::udp(at(C3, 1), vip(53), b"?"))
             })
-            .advance(0)
             .loads(&[(1, 2)]),
         row("affinity: a reset follows it, and renews nothing", kept())
             .send(AT_C3, &syn(1).bytes(), one(&syn(1)))
