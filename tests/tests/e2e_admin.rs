@@ -123,7 +123,7 @@ fn a_deadline_ends_a_drain_and_says_what_was_left() {
     let _servers = servers(&net, &[1, 2]);
     let mut lb = Lb::with(&net, WEB, &[1, 2]);
     let mut talks = open(&net, 4);
-    let done = lb.ask(&["backend", "drain", "10.0.0.1", "--deadline", "2s", "--wait"]);
+    let done = lb.ask(&["backend", "drain", "10.0.0.1", "--deadline", "6s", "--wait"]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done));
     assert!(text(&done).contains("h1 of VIP web: disabled, weight 1, deadline over with 2 connections left"));
     assert!(text(&done).contains("h1 of VIP other: draining, weight 1, drained: no connection left"));
