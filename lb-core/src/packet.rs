@@ -1,6 +1,6 @@
 //! How the core reads and changes a packet, whatever holds its bytes.
 //!
-//! [`Packet`] is implemented by the XDP context and by [`SlicePacket`]. Its operations also fit a socket
+//! [`Packet`] is implemented by the XDP context and by [`HostPacket`]. Its operations also fit a socket
 //! buffer (TCX): headers are read and written by value, no reference into the packet outlives a call, and
 //! a checksum is changed by a difference, which `bpf_l4_csum_replace` can take as well.
 

@@ -15,7 +15,7 @@
 //! Where nothing translates the VIP's address on the way (DSR), the packet is addressed to the VIP and the frame to the
 //! backend's MAC: what is asked is what clients will ask.
 //!
-//! TCP is smoltcp's ([`stream`]); echo and datagrams are a packet each ([`wire`]). Every run has a source port (or echo
+//! TCP is smoltcp's (`stream`); echo and datagrams are a packet each (`wire`). Every run has a source port (or echo
 //! identifier) of its own, by which answers find it.
 
 mod http;
