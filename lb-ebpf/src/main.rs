@@ -18,7 +18,8 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_core::decide::{
-    process, process_answer, process_control, process_deep, process_lend, process_open, process_reply, stage_missing,
+    process, process_answer, process_control, process_deep, process_lend, process_open, process_reply,
+    stage_missing,
 };
 use lb_core::{Egress, Outcome, Reason};
 

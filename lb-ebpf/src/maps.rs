@@ -4,19 +4,21 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, LpmTrie, PerCpuArray, ProgramArray};
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::maps::lpm_trie::Key;
 use lb_core::Reason;
-use lb_core::reason::REASON_SLOTS;
 use lb_core::decide::STAGE_SLOTS;
+use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
-    AclKey, Address, AffinityValue, AskerValue, BITMAP_WORDS, BackendRecord, BackendSlot, ClientKey, ConnEntry,
-    ConnKey, ConnValue, FragmentKey, FragmentValue, GlobalCounter, Leftover, MAX_BACKENDS, MAX_PORT_LISTS,
-    MAX_PORTS, MAX_VIPS, PortList, PortRecord, RateValue, SERVICE_SLOTS, SelectTable, ServiceKey,
-    ServiceRecord, Settings, SnatValue, Tables, TestInputs, Ticks, TrafficCounter, VipRecord, VipSlot,
-    VipTarget, ticks_from_ns,
+    AclKey, Address, AffinityValue, AskerValue, BITMAP_WORDS, BackendRecord, BackendSlot, ClientKey,
+    ConnEntry, ConnKey, ConnValue, FragmentKey, FragmentValue, GlobalCounter, Leftover, MAX_BACKENDS,
+    MAX_PORT_LISTS, MAX_PORTS, MAX_VIPS, PortList, PortRecord, RateValue, SERVICE_SLOTS, SelectTable,
+    ServiceKey, ServiceRecord, Settings, SnatValue, Tables, TestInputs, Ticks, TrafficCounter, VipRecord,
+    VipSlot, VipTarget, ticks_from_ns,
 };
 
 use crate::watch;
@@ -182,7 +184,9 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
             Some(slot) if slot.key == *key => slot.target,
             // SAFETY: one word, read once; an entry that is reused meanwhile gives another VIP's id, whose MAC
             // and service are checked by the core.
-            Some(slot) if slot.more != 0 => self.key(key).and_then(|key| unsafe { VIP_IDS.get(key) }).copied().unwrap_or_default(),
+            Some(slot) if slot.more != 0 => {
+                self.key(key).and_then(|key| unsafe { VIP_IDS.get(key) }).copied().unwrap_or_default()
+            }
             _ => VipTarget::default(),
         }
     }

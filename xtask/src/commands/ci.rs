@@ -55,7 +55,11 @@ fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result
 
 fn fmt(project: &Project) -> Result<()> {
     process::run(project.cargo().args(["fmt", "--all", "--check"]))?;
-    process::run(project.cargo().args(["fmt", "--check"]).current_dir(project.ebpf_crate()))
+    // Crates that are workspaces of their own.
+    for alone in ["lb-ebpf", "openflow/fuzz", "tests/fuzz"] {
+        process::run(project.cargo().args(["fmt", "--check"]).current_dir(project.root.join(alone)))?;
+    }
+    Ok(())
 }
 
 /// The XDP programs are linted for the host: the workspace's own clippy suffices for that, wherever their compiler
