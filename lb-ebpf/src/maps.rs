@@ -12,6 +12,7 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_core::Reason;
 use lb_core::decide::STAGE_SLOTS;
+use lb_core::decide::lend::PortRequest;
 use lb_core::reason::REASON_SLOTS;
 use lb_core::table::{
     AclKey, Address, AffinityValue, AskerValue, BITMAP_WORDS, BackendRecord, BackendSlot, ClientKey,
@@ -82,7 +83,7 @@ static PORT_LISTS: Array<PortList, MAX_PORT_LISTS> = Array::new();
 #[btf_map]
 static OPENED: PerCpuArray<RateValue, 1> = PerCpuArray::new();
 #[btf_map]
-static SCRATCH: PerCpuArray<[u64; 24], 1> = PerCpuArray::new();
+static SCRATCH: PerCpuArray<[u64; 32], 1> = PerCpuArray::new();
 #[btf_map]
 static LEFTOVER: PerCpuArray<Leftover, 1> = PerCpuArray::new();
 /// The programs of the stages, of this version of the object.
@@ -407,6 +408,11 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
     }
 
     #[inline(always)]
+    fn lend_port(&self, request: &PortRequest) -> u16 {
+        if lend(24, *request).is_some() { lb_lend_port() as u16 } else { 0 }
+    }
+
+    #[inline(always)]
     fn count_received(&self) {
         count(GLOBALS.get_ptr_mut(0), |c| c.received += 1);
     }
@@ -459,13 +465,23 @@ pub extern "C" fn lb_is_ambiguous() -> u32 {
     lb_core::select::is_ambiguous(&BpfTables::<true>, key, backend) as u32
 }
 
+/// [`lb_core::decide::lend::lend_port`] of what was lent; a global function likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_lend_port() -> u32 {
+    let Some(p) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the only caller has just put a request there, which is plain integers; nobody else uses these words.
+    let request = unsafe { &*p.cast::<u64>().add(24).cast::<PortRequest>() };
+    lb_core::decide::lend::lend_port(&BpfTables::<true>, request) as u32
+}
+
 /// Puts a key or a value into this processor's scratch memory, from the word `at` on: the stack has no room for all of
 /// them.
 #[inline(always)]
 fn lend<T: Copy>(at: usize, value: T) -> Option<&'static T> {
     const { assert!(size_of::<T>() <= 64 && align_of::<T>() <= 8) };
     let p = SCRATCH.get_ptr_mut(0)?.cast::<u64>();
-    // SAFETY: `at` is 0, 8 or 16 and a value has 8 words at most: the parts of the slot. It belongs to this processor while
+    // SAFETY: `at` is 0, 8, 16 or 24 and a value has 8 words at most: the parts of the slot. It belongs to this processor while
     // the program runs on it, and nobody holds what was lent before.
     unsafe {
         let p = p.add(at).cast::<T>();

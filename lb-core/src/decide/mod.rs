@@ -19,6 +19,7 @@ mod answer;
 mod control;
 mod flow;
 mod fragment;
+pub mod lend;
 mod neighbour;
 mod open;
 

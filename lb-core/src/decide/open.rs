@@ -1,18 +1,16 @@
 //! Flows without a usable entry.
 
 use super::flow::{Flow, part};
+use super::lend::PortRequest;
 use crate::classify::TransportKind;
 use crate::conn::{self, Segment};
 use crate::packet::Packet;
 use crate::reason::Reason;
 use crate::select::{self, Choice};
 use crate::table::{
-    AclKey, AffinityValue, BackendRecord, ConnEntry, ConnKey, RATE_WINDOW_BITS, Settings, SnatValue, Tables,
-    Ticks, VipRecord, mode, verdict, vip_flag,
+    AclKey, AffinityValue, BackendRecord, ConnEntry, ConnKey, RATE_WINDOW_BITS, Settings, Tables, Ticks,
+    VipRecord, mode, verdict, vip_flag,
 };
-
-/// Ports that full NAT tries before it gives up.
-const SNAT_TRIES: u32 = 16;
 
 /// A flow's backend, or why there is none.
 #[derive(Clone, Copy)]
@@ -153,7 +151,7 @@ fn refusal<T: Tables>(tables: &T, vip: &VipRecord, key: &ConnKey, now: Ticks) ->
     None
 }
 
-/// A free source port towards this backend (network byte order), and its way back; 0 when there is none.
+/// A source port towards this backend (network byte order); 0 when there is none.
 #[inline(always)]
 fn lend_port<P: Packet, T: Tables>(
     flow: &Flow<'_, P>,
@@ -163,49 +161,16 @@ fn lend_port<P: Packet, T: Tables>(
     record: &BackendRecord,
     now: Ticks,
 ) -> u16 {
-    let count = vip.snat_count as u32;
-    if count == 0 {
+    if vip.snat_count == 0 {
         return 0;
     }
-    let backend_port = if record.port != 0 { record.port } else { key.vip_port() };
-    let hash = select::flow_hash(key);
-    let value = SnatValue {
-        client: key.client,
+    tables.lend_port(&PortRequest {
+        key: *key,
+        backend: record.address,
         mac: flow.packet.read(6).unwrap_or([0; 6]),
-        client_port: key.client_port(),
-        vip_port: key.vip_port(),
-        vip: key.vip(),
-        reserved: 0,
-    };
-    for i in 0..SNAT_TRIES {
-        let port = vip.snat_first.wrapping_add((hash.wrapping_add(i) % count) as u16).to_be();
-        let lent = ConnKey::new(record.address, backend_port, 0, port, key.protocol());
-        if tables.snat_insert(&lent, &value, false) {
-            return port;
-        }
-        if !is_lent(flow, tables, key, &lent, port, now) {
-            tables.snat_insert(&lent, &value, true);
-            return port;
-        }
-    }
-    0
-}
-
-/// Whether a port is lent to a live connection other than `key`.
-#[inline(always)]
-fn is_lent<P: Packet, T: Tables>(
-    flow: &Flow<'_, P>,
-    tables: &T,
-    key: &ConnKey,
-    lent: &ConnKey,
-    port: u16,
-    now: Ticks,
-) -> bool {
-    let Some(to) = tables.snat(lent) else { return false };
-    let other = ConnKey::new(to.client, to.client_port, to.vip, to.vip_port, key.protocol());
-    if other == *key {
-        return false;
-    }
-    let Some(entry) = tables.conn(&other).or_else(|| tables.half_open(&other)) else { return false };
-    entry.snat_port.get() == port && conn::is_live(entry, now, flow.settings)
+        backend_port: if record.port != 0 { record.port } else { key.vip_port() },
+        first: vip.snat_first,
+        count: vip.snat_count,
+        now,
+    })
 }
