@@ -186,7 +186,7 @@ pub struct PrefixKey {
 }
 
 /// Key of the allow and deny lists, as the kernel's longest prefix match wants it. The value is a constant of
-/// [`verdict`].
+/// [`super::verdict`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct AclKey {

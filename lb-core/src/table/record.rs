@@ -77,7 +77,7 @@ pub struct VipRecord {
     pub snat_count: u16,
     /// For how long a client that opened a connection keeps its backend; 0 without affinity.
     pub affinity: Ticks,
-    /// New connections that one client may open in a window ([`RATE_WINDOW_BITS`]); 0 for any number.
+    /// New connections that one client may open in a window ([`super::RATE_WINDOW_BITS`]); 0 for any number.
     pub max_new_per_source: u32,
     /// Bytes of the largest outer IP packet of [`mode::IPIP`]; 0 without that mode.
     pub tunnel_mtu: u16,
@@ -125,7 +125,7 @@ pub struct BackendRecord {
     pub port: u16,
     /// The slot of the switch port that leads to it; 0 when unknown.
     pub slot: u16,
-    /// Counts the uses of this record; see [`ConnValue::generation`].
+    /// Counts the uses of this record; see [`super::ConnValue::generation`].
     pub generation: u16,
     /// The VIP it belongs to.
     pub vip: u16,
@@ -177,7 +177,7 @@ pub struct PortRecord {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
-    /// [`SCHEMA_VERSION`] of the daemon that wrote the tables.
+    /// [`super::SCHEMA_VERSION`] of the daemon that wrote the tables.
     pub schema: u32,
     /// Idle time after which a suspected connection is forgotten, see [`crate::conn::flag::SUSPECT`].
     pub suspect_timeout: Ticks,
@@ -185,7 +185,7 @@ pub struct Settings {
     pub timeouts: [Ticks; 8],
     /// Flags of [`settings_flag`].
     pub flags: u32,
-    /// New connections that one processor may open in a window ([`RATE_WINDOW_BITS`]); 0 for any number.
+    /// New connections that one processor may open in a window ([`super::RATE_WINDOW_BITS`]); 0 for any number.
     pub max_new: u32,
     /// For how long the parts of a fragmented packet are waited for.
     pub fragment_timeout: Ticks,
@@ -217,7 +217,7 @@ pub struct SelectTable {
     pub ring_len: u32,
     /// Used slots of `members`.
     pub member_count: u32,
-    /// Used slots of `maglev`: [`MAGLEV_SLOTS`], or 0 when nobody is in rotation.
+    /// Used slots of `maglev`: [`super::MAGLEV_SLOTS`], or 0 when nobody is in rotation.
     pub maglev_len: u32,
     /// Zero.
     pub reserved: u32,

@@ -81,7 +81,7 @@ pub struct FragmentValue {
     pub client: Address,
 }
 
-/// The other half of a full NAT connection, found by the backend's reply. Its key is a [`ConnKey`] whose client is the
+/// The other half of a full NAT connection, found by the backend's reply. Its key is a [`super::ConnKey`] whose client is the
 /// backend (address and port), whose VIP is 0 and whose VIP port is the port that was lent.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
