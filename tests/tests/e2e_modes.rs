@@ -5,24 +5,7 @@ mod e2e_bed;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use e2e_bed::{Lb, Net, Server, Wire, curl, must, root, wait};
-
-/// IPv6 on every host: 2001:db8::n in one network with the VIPs.
-fn with_ipv6(net: &Net) {
-    for number in net.hosts() {
-        net.on(number, "sysctl -q -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0");
-        net.on(number, &format!("ip address add 2001:db8::{number}/32 dev eth0 nodad"));
-    }
-    // Link-local addresses are asked for by everybody else too.
-    let settled = |number: u32| !net.on(number, "ip -6 address show dev eth0").contains("tentative");
-    wait("IPv6 addresses", 10, || net.hosts().all(settled), String::new);
-}
-
-/// The VIP on the loopback of a backend that receives its packets unchanged.
-fn owns(net: &Net, number: u32, vip: &str) {
-    net.on(number, &format!("ip address add {vip} dev lo nodad"));
-    net.on(number, "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
-}
+use e2e_bed::{Decapsulator, Lb, Net, Server, Wire, curl, must, root, wait};
 
 /// A balancer on all ports with backends of these addresses up.
 fn balancer(net: &Net, vips: &str, backends: usize) -> Lb {
@@ -86,7 +69,7 @@ fn dsr_inline_changes_nothing_but_the_mac() {
     }
     let net = Net::new(3);
     for number in [1, 2] {
-        owns(&net, number, "10.0.1.1/32");
+        net.own(number, "10.0.1.1/32");
     }
     let _servers = [1, 2].map(|number| Server::http(&net, number, 80));
     let lb = balancer(&net, &format!("[[vip]]\naddress = \"10.0.1.1\"\nmode = \"dsr\"\n{BACKENDS}"), 2);
@@ -100,9 +83,9 @@ fn ipv6_in_every_mode_with_an_answer() {
         return;
     }
     let net = Net::new(3);
-    with_ipv6(&net);
+    net.hosts().for_each(|number| net.add_ipv6(number, "eth0"));
     for number in [1, 2] {
-        owns(&net, number, "2001:db8:1::3/128");
+        net.own(number, "2001:db8:1::3/128");
         must(&format!("ip -n {} -6 route add local 2001:db8:2::/64 dev lo", net.ns(number)));
     }
     let _servers = [1, 2].map(|number| Server::http_at(&net, number, "[::]:80"));
@@ -148,6 +131,93 @@ fn hosts_with_one_address_take_turns() {
     let down = || lb.status()["vips"][0]["backends"].as_array().unwrap().iter().any(|b| b["state"] == "down");
     wait("one is down", 10, down, || format!("{:#}", lb.status()["vips"]));
     assert_eq!(ask(&net, "http://192.168.2.2/"), (one("h2"), one("192.168.2.1")));
+    lb.assert_ledger();
+}
+
+#[test]
+fn dsr_checks_ask_the_vip_on_the_backend_in_both_families() {
+    if !root("dsr_checks_ask_the_vip_on_the_backend_in_both_families") {
+        return;
+    }
+    let net = Net::new(3);
+    net.hosts().for_each(|number| net.add_ipv6(number, "eth0"));
+    let vips = ["10.0.1.1", "2001:db8:1::1"];
+    for number in [1, 2] {
+        net.own(number, "10.0.1.1/32");
+        net.own(number, "2001:db8:1::1/128");
+    }
+    // They listen at the VIPs only.
+    let _servers: Vec<_> = [1, 2]
+        .into_iter()
+        .flat_map(|n| ["10.0.1.1:80", "[2001:db8:1::1]:80"].map(|at| Server::http_at(&net, n, at)))
+        .collect();
+    let vip = |address: &str, backends: &str| {
+        format!(
+            "[[vip]]\naddress = \"{address}\"\nport = 80\nmode = \"dsr\"\n\
+             check = {{ type = \"http\", interval_ms = 100 }}\n{backends}"
+        )
+    };
+    let probe = "[health]\nprobe_address = \"10.0.0.250\"\nprobe_address6 = \"2001:db8::250\"\n\n";
+    let lb = balancer(&net, &format!("{probe}{}{}", vip(vips[0], BACKENDS), vip(vips[1], BACKENDS6)), 4);
+    assert_eq!(ask(&net, "http://10.0.1.1/"), (both(), one("10.0.0.3")));
+    assert_eq!(ask(&net, "http://[2001:db8:1::1]/"), (both(), one("2001:db8::3")));
+
+    // Hosts that are well, but have lost a VIP each.
+    net.on(1, "ip address del 10.0.1.1/32 dev lo");
+    net.on(2, "ip address del 2001:db8:1::1/128 dev lo");
+    let states = || {
+        let status = lb.status();
+        let vips = status["vips"].as_array().unwrap().clone();
+        let of_vip = |vip: &serde_json::Value| -> Vec<String> {
+            let backends = vip["backends"].as_array().unwrap().iter();
+            backends.map(|backend| backend["state"].as_str().unwrap().to_owned()).collect()
+        };
+        vips.iter().map(of_vip).collect::<Vec<_>>()
+    };
+    wait(
+        "one down in each",
+        15,
+        || states() == [["down", "up"], ["up", "down"]],
+        || format!("{:?}", states()),
+    );
+    assert_eq!(ask(&net, "http://10.0.1.1/"), (one("h2"), one("10.0.0.3")));
+    assert_eq!(ask(&net, "http://[2001:db8:1::1]/"), (one("h1"), one("2001:db8::3")));
+    lb.assert_ledger();
+}
+
+#[test]
+fn tunnels_of_both_families_carry_both_families() {
+    if !root("tunnels_of_both_families_carry_both_families") {
+        return;
+    }
+    let net = Net::new(3);
+    net.hosts().for_each(|number| net.add_ipv6(number, "eth0"));
+    let tunnels = [
+        ("10.0.1.1", BACKENDS, "10.0.0.254"),
+        ("10.0.1.2", BACKENDS6, "2001:db8::254"),
+        ("2001:db8:1::1", BACKENDS, "10.0.0.254"),
+        ("2001:db8:1::2", BACKENDS6, "2001:db8::254"),
+    ];
+    let vip = |(address, backends, source): &(&str, &str, &str)| {
+        format!(
+            "[[vip]]\naddress = \"{address}\"\nport = 80\nmode = \"ipip\"\ntunnel_source = \"{source}\"\n{backends}"
+        )
+    };
+    for number in [1, 2] {
+        for (address, ..) in &tunnels {
+            net.own(number, &format!("{address}/{}", if address.contains(':') { 128 } else { 32 }));
+        }
+    }
+    let _servers = [1, 2].map(|number| Server::http_at(&net, number, "[::]:80"));
+    let lb = balancer(&net, &tunnels.iter().map(vip).collect::<String>(), 8);
+    assert!(curl(&net, 3, "http://10.0.1.1/").is_err(), "nobody takes the outer header off yet");
+    let _ends = [1, 2].map(|number| Decapsulator::new(&net, number, "eth0"));
+    for (address, seen) in [("10.0.1.1", "::ffff:10.0.0.3"), ("10.0.1.2", "::ffff:10.0.0.3")] {
+        assert_eq!(ask(&net, &format!("http://{address}/")), (both(), one(seen)));
+    }
+    for address in ["2001:db8:1::1", "2001:db8:1::2"] {
+        assert_eq!(ask(&net, &format!("http://[{address}]/")), (both(), one("2001:db8::3")));
+    }
     lb.assert_ledger();
 }
 

@@ -12,7 +12,7 @@ mod net;
 pub mod object;
 mod raw;
 mod shell;
-mod tag;
+mod tc;
 
 pub use daemon::{Lb, Ofshim, binary, refusal};
 pub use fabric::Fabric;
@@ -22,4 +22,4 @@ pub use mininet::Mininet;
 pub use net::{Mode, Net, address};
 pub use raw::{Capture, Frame, Wire, enter};
 pub use shell::{Folder, Process, StopAtEnd, must, root, run, wait};
-pub use tag::Tagger;
+pub use tc::{Decapsulator, Tagger};

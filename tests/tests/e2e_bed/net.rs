@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Output;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::shell::{Process, must, run};
+use super::shell::{Process, must, run, wait};
 
 /// Who forwards on the bridges.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -179,6 +179,22 @@ impl Net {
     /// Runs a command on a host, whatever comes of it.
     pub fn try_on(&self, number: u32, command: &str) -> Output {
         run(&format!("ip netns exec {} {command}", self.ns(number)))
+    }
+
+    /// Gives a host IPv6: 2001:db8::n, in one network with all VIPs that begin so.
+    pub fn add_ipv6(&self, number: u32, interface: &str) {
+        let off = |place: &str| format!("net.ipv6.conf.{place}.disable_ipv6=0");
+        self.on(number, &format!("sysctl -q -w {} {}", off("all"), off(interface)));
+        self.on(number, &format!("ip address add 2001:db8::{number}/32 dev {interface} nodad"));
+        // Link-local addresses are asked for by everybody else too.
+        let shown = || self.on(number, &format!("ip -6 address show dev {interface}"));
+        wait("IPv6 addresses", 10, || !shown().contains("tentative"), shown);
+    }
+
+    /// Puts a VIP on the loopback of a backend that receives its packets unchanged.
+    pub fn own(&self, number: u32, vip: &str) {
+        self.on(number, &format!("ip address add {vip} dev lo nodad"));
+        self.on(number, "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
     }
 
     /// Whether all of `count` pings were answered.
