@@ -133,7 +133,7 @@ pub fn flows(flows: &Flows) -> String {
             flow.in_port.map_or_else(|| "any".to_owned(), port_name),
             vlan(flow.vlan),
             end(flow.src.as_deref().unwrap_or("any"), flow.ip_src, flow.src_port),
-            end(&flow.dst, flow.ip_dst, flow.dst_port),
+            end(flow.dst.as_deref().unwrap_or("any"), flow.ip_dst, flow.dst_port),
             flow.protocol.map_or_else(|| flow.ethertype.map_or_else(|| "-".to_owned(), kind), protocol),
             flow.out_port.map_or_else(|| "drop".to_owned(), port_name),
             flow.purpose.clone(),

@@ -3,7 +3,7 @@
 
 mod e2e_bed;
 
-use e2e_bed::{Fabric, Lb, Server, curl, root};
+use e2e_bed::{Fabric, Lb, Server, curl, echo_udp, root, wait};
 use serde_json::Value;
 
 const BOTH: [&str; 2] = ["1.0", "1.3"];
@@ -207,6 +207,84 @@ fn vips_are_balanced_one_armed_over_several_switches() {
         lb.wait_up(&[1, 2]);
         assert_balanced(&fabric);
         lb.assert_ledger();
+        lb.detach();
+    }
+}
+
+/// The VIP for TCP and UDP, the mode that needs to see the answers.
+const NAT: &str = r#"
+[[vip]]
+name = "web"
+address = "10.0.1.1"
+port = 80
+mode = "nat"
+selection = "round-robin"
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+
+[[vip]]
+name = "echo"
+address = "10.0.1.1"
+port = 7
+protocol = "udp"
+mode = "nat"
+selection = "round-robin"
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+"#;
+
+/// The controller's entries that lead answers to the balancer.
+fn steered(fabric: &Fabric) -> Vec<Value> {
+    let flows = fabric.read(&["flows"]);
+    let flows = flows["flows"].as_array().unwrap().iter();
+    flows.filter(|flow| flow["purpose"] == "steer").cloned().collect()
+}
+
+#[test]
+fn answers_of_one_armed_nat_are_led_back_to_the_balancer() {
+    if !root("answers_of_one_armed_nat_are_led_back_to_the_balancer") {
+        return;
+    }
+    for (topology, links, openflow) in
+        [("linear,4", 6, "1.0"), ("tree,3", 12, "1.3"), ("ring,4", 8, "1.3"), ("linear,5", 8, "1.3")]
+    {
+        let mut lb = Lb::new();
+        let mut fabric = Fabric::start_with(topology, openflow, &[], Some(&lb));
+        fabric.wait_links(links);
+        let balancer = &fabric.hosts[3];
+        let with = |vips: &str| format!("[placement]\nkind = \"onearm\"\nhost = \"{balancer}\"\n{vips}");
+        lb.folder.file("lb.toml", &with(NAT));
+        lb.start();
+        lb.wait_up(&[1, 2]);
+        let services = |address: &str| {
+            steered(&fabric)
+                .iter()
+                .filter(|flow| flow["ip_src"] == address && flow["src_port"] != 0)
+                .map(|flow| flow["protocol"].as_u64().unwrap())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let both = || ["10.0.0.1", "10.0.0.2"].iter().all(|address| services(address).len() == 2);
+        wait("entries for the answers", 10, both, || format!("{:#?} {}", steered(&fabric), fabric.log()));
+        assert_balanced(&fabric);
+        let _echoes: Vec<_> = [1, 2].map(|number| Server::udp(&fabric.net, number, 7)).into();
+        let mut echoes: Vec<_> =
+            (0..4).map(|_| echo_udp(&fabric.net, 3, "10.0.1.1:7", "x").unwrap()).collect();
+        echoes.sort();
+        assert_eq!(echoes, ["1 x", "1 x", "2 x", "2 x"], "{topology}");
+        let long = "y".repeat(1800);
+        let echoed = echo_udp(&fabric.net, 3, "10.0.1.1:7", &long).unwrap();
+        assert_eq!(echoed[1..].trim_start(), long, "{topology}: in fragments, there and back");
+        // Whoever asks a backend itself is answered by that.
+        let _web = Server::http(&fabric.net, 1, 80);
+        assert_eq!(curl(&fabric.net, 3, "http://10.0.0.1/").unwrap(), "h1 10.0.0.3", "{topology}");
+        assert_eq!(lb.read("stats")["ledger"]["dropped"], 0, "{:#}", lb.read("stats"));
+        lb.assert_ledger();
+
+        // Without backends, or in a mode that does without, nothing is left of it.
+        lb.folder.file("lb.toml", &with(&VIP.replace("port = 80", "port = 80\nmode = \"dsr\"")));
+        let reloaded = lb.ask(&["reload"]);
+        assert!(reloaded.status.success(), "{}", String::from_utf8_lossy(&reloaded.stderr));
+        let none = || steered(&fabric).is_empty();
+        wait("no entries for answers", 10, none, || format!("{:#?} {}", steered(&fabric), fabric.log()));
+        fabric.assert_pingall(3);
         lb.detach();
     }
 }

@@ -165,10 +165,14 @@ impl Controller {
                     self.network.ahead_removed(dpid, &removed.match_);
                 }
             }
+            Raised::Removed(Purpose::Steer, removed, sequence) => {
+                self.network.steer_removed(dpid, &removed.match_, sequence);
+            }
             Raised::Removed(_, removed, sequence) => {
                 self.network.flow_removed(dpid, &removed.match_, sequence);
             }
-            Raised::Refused(sequence) => self.network.flow_refused(dpid, sequence),
+            Raised::Refused(Purpose::Steer, sequence) => self.network.steer_refused(dpid, sequence),
+            Raised::Refused(_, sequence) => self.network.flow_refused(dpid, sequence),
             Raised::Confirmed(token) => self.network.barrier_done(token),
             Raised::RoundTrip(time) => {
                 self.network.control_latency(dpid, time / 2);
@@ -473,7 +477,7 @@ impl Controller {
                 in_port: Some(key.in_port.0),
                 vlan: key.vlan,
                 src: Some(key.src.to_string()),
-                dst: key.dst.to_string(),
+                dst: Some(key.dst.to_string()),
                 out_port: entry.out.map(|port| port.0),
                 purpose: entry.purpose.word().to_owned(),
                 cookie: format!("{:#018x}", cookie(entry.purpose, entry.sequence).0),

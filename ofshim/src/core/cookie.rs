@@ -30,6 +30,8 @@ pub enum Purpose {
     Route,
     /// The way to a host, installed ahead of its traffic.
     Ahead,
+    /// The way of a backend's answers to the one-armed balancer that has to see them.
+    Steer,
 }
 
 impl Purpose {
@@ -41,6 +43,7 @@ impl Purpose {
             Self::Hold => 4,
             Self::Route => 5,
             Self::Ahead => 6,
+            Self::Steer => 7,
         }
     }
 
@@ -54,6 +57,7 @@ impl Purpose {
             Self::Hold => "hold",
             Self::Route => "route",
             Self::Ahead => "ahead",
+            Self::Steer => "steer",
         }
     }
 
@@ -65,6 +69,7 @@ impl Purpose {
             4 => Some(Self::Hold),
             5 => Some(Self::Route),
             6 => Some(Self::Ahead),
+            7 => Some(Self::Steer),
             _ => None,
         }
     }
@@ -126,8 +131,8 @@ mod tests {
     #[test]
     fn cookies_read_back_and_foreign_ones_do_not() {
         let last = Sequence(SEQUENCE_MASK);
-        use Purpose::{Ahead, Forward, Hold, Route, TableMiss, Transit};
-        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead] {
+        use Purpose::{Ahead, Forward, Hold, Route, Steer, TableMiss, Transit};
+        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer] {
             for sequence in [Sequence(0), Sequence(7), last] {
                 assert_eq!(read(cookie(purpose, sequence)), Some((purpose, sequence)));
             }

@@ -34,4 +34,4 @@ pub mod vip;
 
 pub use controller::Controller;
 pub use event::{AskedRole, Command, ConnId, Event, Forwarding, Level, Settings, Source, TICK};
-pub use vip::{Placement, VipKnowledge};
+pub use vip::{Placement, Service, VipKnowledge};

@@ -26,6 +26,9 @@ const PRIORITY_FORWARD: u16 = 100;
 const PRIORITY_AHEAD: u16 = 90;
 /// Priority of entries that show the controller who answers for which address, before those ways carry the answers.
 const PRIORITY_SHOW: u16 = 95;
+/// Priority of entries that lead answers to the balancer: above the ways to hosts, below the routes, since a connection
+/// straight to a backend has entries of its own.
+const PRIORITY_STEER: u16 = 97;
 /// Priority of entries that drop; above forwarding, since they share its table in 1.0.
 const PRIORITY_HOLD: u16 = 200;
 
@@ -159,6 +162,8 @@ impl Layout {
             (Self::Three, Purpose::Hold) => (GUARD.id, PRIORITY_HOLD),
             (Self::Three, Purpose::Ahead) => (FORWARDING.id, PRIORITY_AHEAD),
             (Self::Single(_), Purpose::Ahead) => (EVERYTHING.id, PRIORITY_AHEAD),
+            (Self::Three, Purpose::Steer) => (FORWARDING.id, PRIORITY_STEER),
+            (Self::Single(_), Purpose::Steer) => (EVERYTHING.id, PRIORITY_STEER),
             (Self::Three, _) => (FORWARDING.id, PRIORITY_FORWARD),
             (Self::Single(_), Purpose::Hold) => (EVERYTHING.id, PRIORITY_HOLD),
             (Self::Single(_), _) => (EVERYTHING.id, PRIORITY_FORWARD),
@@ -202,8 +207,8 @@ impl Layout {
         Ok(flow_mod)
     }
 
-    /// The flow-mod that adds one switch's part of a route, or of the way to a host: what `match_` names leaves by
-    /// `out`.
+    /// The flow-mod that adds one switch's part of a route, of the way to a host, or of the way of answers to the
+    /// balancer: what `match_` names leaves by `out`.
     ///
     /// # Errors
     /// The entry's table does not admit it.
@@ -252,7 +257,7 @@ impl Layout {
         matches.into_iter().map(show).collect()
     }
 
-    /// The flow-mod that deletes one switch's part of a route, or of the way to a host.
+    /// The flow-mod that deletes what [`Self::add_route`] added.
     #[must_use]
     pub fn delete_route(self, purpose: Purpose, match_: Match) -> FlowMod {
         let (table_id, priority) = self.place(purpose);

@@ -13,7 +13,7 @@ use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key, MAX_ENTRIES};
 use super::forward::{Seats, balancer_port};
 use super::learn::{MacTable, Station};
-use super::net::{FlowKey, FoundRoute};
+use super::net::{AnswersKey, FlowKey, FoundKey, FoundRoute};
 use super::pipeline::{Layout, TableSpec, Timeouts, key_of, out_of};
 use super::vip::{Placement, VipKnowledge};
 
@@ -186,18 +186,21 @@ impl Found {
 /// The entry as one of a route, if it is one.
 fn route_of(flow: &FlowStats, layout: Layout, delete: &FlowMod) -> Option<FoundRoute> {
     let (purpose, sequence) = cookie::read(flow.cookie)?;
-    let is_route = matches!(purpose, Purpose::Route | Purpose::Ahead);
     let placed = layout.place(purpose) == (flow.table_id, flow.priority);
-    let (key, in_port) = FlowKey::of_match(&flow.match_).filter(|_| is_route && placed)?;
+    let (key, in_port) = match purpose {
+        Purpose::Route | Purpose::Ahead => {
+            let (key, in_port) = FlowKey::of_match(&flow.match_)?;
+            let fits = key.src.is_none() == (purpose == Purpose::Ahead);
+            fits.then_some((FoundKey::Flow(key), in_port))?
+        }
+        Purpose::Steer => {
+            let (key, in_port) = AnswersKey::of_match(&flow.match_)?;
+            (FoundKey::Answers(key), in_port)
+        }
+        _ => return None,
+    };
     let out = out_of(&flow.instructions).ok()??;
-    (key.src.is_none() == (purpose == Purpose::Ahead)).then(|| FoundRoute {
-        purpose,
-        key,
-        in_port,
-        out,
-        sequence,
-        delete: delete.clone(),
-    })
+    placed.then(|| FoundRoute { purpose, key, in_port, out, sequence, delete: delete.clone() })
 }
 
 /// The stations that entries tell of; where two contradict each other the station is left out.
@@ -244,7 +247,7 @@ pub fn stands(
     let (from_vip, to_vip) = (known.vip_of(key.src).is_some(), known.vip_of(key.dst).is_some());
     let held = inline && (to_vip || known.is_prober(key.dst));
     match entry.purpose {
-        Purpose::TableMiss | Purpose::Route | Purpose::Ahead => false,
+        Purpose::TableMiss | Purpose::Route | Purpose::Ahead | Purpose::Steer => false,
         Purpose::Hold => held,
         Purpose::Forward | Purpose::Transit if held => false,
         Purpose::Forward if from_vip || to_vip => false,

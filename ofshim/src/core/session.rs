@@ -87,8 +87,8 @@ pub enum Raised {
     Port(PortNo, Option<Port>),
     /// An entry of a route went.
     Removed(Purpose, Box<FlowRemoved>, Sequence),
-    /// An entry of a route was refused.
-    Refused(Sequence),
+    /// An entry of a route, or of the way of answers, was refused.
+    Refused(Purpose, Sequence),
     /// All before a barrier is done.
     Confirmed(u64),
     /// An echo was answered after so long.
@@ -402,7 +402,7 @@ impl Session {
     fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised> {
         let (purpose, sequence) = cookie::read(removed.cookie)?;
         self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
-        let route = matches!(purpose, Purpose::Route | Purpose::Ahead);
+        let route = matches!(purpose, Purpose::Route | Purpose::Ahead | Purpose::Steer);
         (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
     }
 
@@ -534,8 +534,8 @@ impl Session {
         }
         let refused = cookie::of_refused_add(self.link.version, &error.data).and_then(cookie::read);
         refused
-            .filter(|(purpose, _)| *purpose == Purpose::Route)
-            .map(|(_, sequence)| Raised::Refused(sequence))
+            .filter(|(purpose, _)| matches!(purpose, Purpose::Route | Purpose::Steer))
+            .map(|(purpose, sequence)| Raised::Refused(purpose, sequence))
     }
 }
 

@@ -481,7 +481,7 @@ fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
     match purpose {
         Purpose::Hold if ctx.known.vip_of(key.dst).is_some() => Timeouts { idle_s: 0, hard_s: HOLD_VIP_S },
         Purpose::Hold => HOLD_PROBE,
-        Purpose::Ahead => Timeouts { idle_s: 0, hard_s: 0 },
+        Purpose::Ahead | Purpose::Steer => Timeouts { idle_s: 0, hard_s: 0 },
         Purpose::Forward | Purpose::Transit | Purpose::Route | Purpose::TableMiss => {
             Timeouts { idle_s, hard_s }
         }

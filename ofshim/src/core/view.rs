@@ -221,8 +221,8 @@ pub struct Flow {
     pub vlan: Option<u16>,
     /// Source MAC; `null` if any will do.
     pub src: Option<String>,
-    /// Destination MAC.
-    pub dst: String,
+    /// Destination MAC; `null` if any will do.
+    pub dst: Option<String>,
     /// EtherType, if it is matched.
     pub ethertype: Option<u16>,
     /// Source IP address, if it is matched.
@@ -237,7 +237,8 @@ pub struct Flow {
     pub dst_port: Option<u16>,
     /// The port that frames leave by; `null` drops them.
     pub out_port: Option<u32>,
-    /// `route`, `ahead` (of traffic), `forward` (learned), `transit` (from or to a virtual MAC), or `hold` (dropped).
+    /// `route`, `ahead` (of traffic), `steer` (answers to the one-armed balancer), `forward` (learned), `transit` (from or
+    /// to a virtual MAC), or `hold` (dropped).
     pub purpose: String,
     /// The cookie, `0x` and 16 hex digits.
     pub cookie: String,

@@ -1,7 +1,7 @@
 //! What the controller knows of the balancer: VIPs, virtual MACs, backends, and where the balancer stands.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use openflow::MacAddr;
 
@@ -12,7 +12,20 @@ pub struct VipKnowledge {
     virtual_macs: BTreeMap<MacAddr, Ipv4Addr>,
     backends: BTreeSet<Ipv4Addr>,
     prober_macs: BTreeSet<MacAddr>,
+    services: BTreeSet<Service>,
     placement: Placement,
+}
+
+/// What a backend serves: packets from there may be answers that a one-armed balancer has to see, since it translated
+/// the address that their clients asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    /// The backend.
+    pub address: IpAddr,
+    /// IP protocol: TCP (6) or UDP (17).
+    pub protocol: u8,
+    /// Its port; `None` for all of the protocol.
+    pub port: Option<u16>,
 }
 
 /// Where the balancer stands.
@@ -48,6 +61,28 @@ impl VipKnowledge {
             known.virtual_macs.entry(mac).or_insert(address);
         }
         known
+    }
+
+    /// The same with the services whose answers a one-armed balancer has to see. Inline there are none: the balancer is
+    /// on every way.
+    #[must_use]
+    pub fn with_services(mut self, services: impl IntoIterator<Item = Service>) -> Self {
+        if self.placement.is_onearm() {
+            self.services = services.into_iter().collect();
+        }
+        self
+    }
+
+    /// The services whose answers a one-armed balancer has to see, ascending.
+    pub fn services(&self) -> impl Iterator<Item = Service> {
+        self.services.iter().copied()
+    }
+
+    /// Whether there is such a service at `address`.
+    #[must_use]
+    pub fn has_service(&self, address: IpAddr) -> bool {
+        let first = Service { address, protocol: 0, port: None };
+        self.services.range(first..).next().is_some_and(|service| service.address == address)
     }
 
     /// The VIPs and their virtual MACs, in order of address.
@@ -119,5 +154,16 @@ mod tests {
         let known = VipKnowledge::new([(address, first), (address, second)], [], [], Placement::Inline);
         assert_eq!(known.vips().collect::<Vec<_>>(), [(address, first)]);
         assert_eq!((known.vip_of(first), known.vip_of(second)), (Some(address), None));
+    }
+    #[test]
+    fn services_are_a_one_armed_balancer_s() {
+        let address = Ipv4Addr::new(10, 0, 0, 1).into();
+        let service = Service { address, protocol: 6, port: Some(80) };
+        let know = |placement| VipKnowledge::new([], [], [], placement).with_services([service]);
+        assert!(!know(Placement::Inline).has_service(address), "inline it is on every way");
+        let known = know(Placement::OneArm { host_mac: None });
+        assert!(known.has_service(address) && !known.has_service(Ipv4Addr::new(10, 0, 0, 0).into()));
+        assert!(!known.has_service(Ipv4Addr::new(10, 0, 0, 2).into()));
+        assert_eq!(known.services().collect::<Vec<_>>(), [service]);
     }
 }

@@ -148,8 +148,12 @@ impl Network {
         let seen = SeenFrom { network: self, dpid: at.dpid };
         let fate = judge(&frame, at, &seen, &self.known, self.hint).fate;
         let vip = self.known.vip_of(frame.dst);
+        let steered = self.steered_way(&frame, at);
         why.push(match (fate, vip) {
             (Fate::Drop(reason), _) => format!("balancing: dropped, {}", told(reason)),
+            _ if steered.is_some() => {
+                "balancing: what may answer a client of a VIP is led to the balancer".to_owned()
+            }
             (_, Some(vip)) => format!("balancing: for VIP {vip}, so it goes to the balancer"),
             (_, None) => "balancing: neither for a VIP nor an answer to a probe".to_owned(),
         });
@@ -158,6 +162,11 @@ impl Network {
             to: destination.map(|place| place.to_string()),
             ..view::Explain::default()
         };
+        if let Some(way) = steered {
+            self.explain_answers(&frame, at, &way, &mut explained, &mut why);
+            explained.why = why;
+            return Ok(explained);
+        }
         match fate {
             Fate::Drop(_) => explained.outcome = "drop".to_owned(),
             Fate::Flood => {
@@ -173,6 +182,28 @@ impl Network {
         Ok(explained)
     }
 
+    /// Answers of a backend: led to the balancer, unless their flow has entries of its own.
+    fn explain_answers(
+        &self,
+        frame: &Frame,
+        at: Place,
+        way: &Way,
+        explained: &mut view::Explain,
+        why: &mut Vec<String>,
+    ) {
+        let own = self.installed_way(&self.key_of(frame), at);
+        let (way, told) = if own.is_empty() {
+            explained.to = way.last().map(|(at, out)| Place::new(at.dpid, *out).to_string());
+            (way, "forwarding: on entries that lead the service's packets to the balancer's port")
+        } else {
+            (&own, "forwarding: the flow has entries of its own: its client asked the backend, not the VIP")
+        };
+        why.push(told.to_owned());
+        explained.outcome = "route".to_owned();
+        explained.installed = true;
+        explained.hops = way.iter().map(|(at, out)| hop(*at, *out)).collect();
+    }
+
     fn explain_way(
         &mut self,
         frame: &Frame,
@@ -181,7 +212,7 @@ impl Network {
         explained: &mut view::Explain,
         why: &mut Vec<String>,
     ) {
-        let key = FlowKey::of(frame, self.settings.granularity, self.v6);
+        let key = self.key_of(frame);
         let installed: Way = self.installed_way(&key, at);
         let (way, how) = if installed.is_empty() {
             (self.plan(at, to, &key), "no entry is there yet: the first packet makes them")

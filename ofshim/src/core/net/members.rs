@@ -7,7 +7,7 @@ use openflow::{Action, BufferId, DatapathId, FlowMod, MacAddr, PacketOut, Port, 
 
 use super::flows::Hop;
 use super::key::matches_v6;
-use super::{FlowKey, Metric, Network, Out, SWITCH_AGE};
+use super::{AnswersKey, FlowKey, Metric, Network, Out, SWITCH_AGE};
 use crate::core::cookie::{Purpose, Sequence};
 use crate::core::discover::{Finding, Heard};
 use crate::core::event::Level;
@@ -79,10 +79,10 @@ pub struct NewMember {
 /// An entry of a route that a switch listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRoute {
-    /// What it is for: [`Purpose::Route`] or [`Purpose::Ahead`].
+    /// What it is for: [`Purpose::Route`], [`Purpose::Ahead`] or [`Purpose::Steer`].
     pub purpose: Purpose,
     /// What it matches.
-    pub key: FlowKey,
+    pub key: FoundKey,
     /// The port that it matches, or [`PortNo::ANY`].
     pub in_port: PortNo,
     /// The port that frames leave by.
@@ -91,6 +91,15 @@ pub struct FoundRoute {
     pub sequence: Sequence,
     /// Deletes it.
     pub delete: FlowMod,
+}
+
+/// What an entry matches that a switch listed, but for the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundKey {
+    /// A flow, or all that goes to a host.
+    Flow(FlowKey),
+    /// Answers of a backend.
+    Answers(AnswersKey),
 }
 
 /// The speed that a link is taken for if its ports do not say.
@@ -115,6 +124,7 @@ impl Network {
             self.port_lost(Place::new(dpid, gone));
         }
         self.v6 = self.members.values().all(|member| matches_v6(member.version));
+        self.steering.mark();
         self.lost.remove(&dpid);
         self.topology.add_switch(dpid);
         self.reconcile_routes(dpid, found);
@@ -165,6 +175,7 @@ impl Network {
                 }
             }
             self.ahead.forget_switch(dpid);
+            self.steering.forget_switch(dpid);
             let change = self.topology.remove_switch(dpid);
             self.topology_changed(&change);
         }
@@ -210,6 +221,7 @@ impl Network {
             discovery.port_down(place);
         }
         let stations = self.hosts.forget_place(place);
+        self.steering.mark();
         self.after_discovery();
         let flows = self.flows.using(place);
         let text = (!stations.is_empty() || !flows.is_empty()).then(|| {
@@ -324,6 +336,7 @@ impl Network {
         if change.is_none() {
             return;
         }
+        self.steering.mark();
         // No host is behind a port that has a link now, but across foreign switches.
         for (from, _) in &change.gained {
             if !self.topology.is_segment(*from) {
@@ -390,16 +403,25 @@ impl Network {
     fn reconcile_routes(&mut self, dpid: DatapathId, found: Vec<FoundRoute>) {
         let expected: Vec<_> = self.flows.at(dpid);
         self.ahead.forget_switch(dpid);
+        self.steering.forget_switch(dpid);
         let mut kept = 0;
         for route in found {
             let at = Place::new(dpid, route.in_port);
+            let key = match route.key {
+                FoundKey::Flow(key) => key,
+                FoundKey::Answers(key) => {
+                    self.steering.adopt(at, key, route.out, route.sequence, self.now);
+                    kept += 1;
+                    continue;
+                }
+            };
             let hop = Hop { out: route.out, sequence: route.sequence, since: self.now, found: true };
-            let stays = match (route.purpose, self.flows.hop(&route.key, at)) {
-                (Purpose::Ahead, _) => self.adopt_ahead(route.key.destination(), dpid, route.out),
-                (_, Some(known)) => known.out == route.out && self.flows.adopt(route.key, at, hop),
+            let stays = match (route.purpose, self.flows.hop(&key, at)) {
+                (Purpose::Ahead, _) => self.adopt_ahead(key.destination(), dpid, route.out),
+                (_, Some(known)) => known.out == route.out && self.flows.adopt(key, at, hop),
                 // Its flow takes another way now.
-                (_, None) if self.is_routed_here(&route.key) => false,
-                (_, None) => self.flows.adopt(route.key, at, hop),
+                (_, None) if self.is_routed_here(&key) => false,
+                (_, None) => self.flows.adopt(key, at, hop),
             };
             if stays {
                 kept += 1;

@@ -19,6 +19,7 @@ mod pending;
 mod proxy;
 mod routing;
 mod stages;
+pub mod steer;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,9 +31,11 @@ use self::ahead::Ahead;
 use self::flows::Flows;
 use self::hosts::Hosts;
 pub use self::key::{FlowKey, Granularity};
-pub use self::members::{FoundRoute, Member, NewMember};
+pub use self::members::{FoundKey, FoundRoute, Member, NewMember};
 use self::pending::Pending;
 pub use self::stages::{Admitted, Next, STAGES};
+pub use self::steer::AnswersKey;
+use self::steer::Steering;
 use super::discover::{self, Discovery};
 use super::entries::Key;
 use super::event::Level;
@@ -164,6 +167,7 @@ pub struct Network {
     hosts: Hosts,
     flows: Flows,
     ahead: Ahead,
+    steering: Steering,
     pending: Pending,
     /// Where the virtual MAC of a one-armed balancer was last heard as a source.
     hint: Option<Place>,
@@ -198,6 +202,7 @@ impl Network {
             hosts: Hosts::default(),
             flows: Flows::default(),
             ahead: Ahead::default(),
+            steering: Steering::default(),
             pending: Pending::default(),
             hint: None,
             stops: BTreeMap::new(),
@@ -209,6 +214,7 @@ impl Network {
 
     /// What has to be done since this was last asked, in order.
     pub fn take_outs(&mut self) -> Vec<Out> {
+        self.refresh_steering();
         std::mem::take(&mut self.out)
     }
 
@@ -231,6 +237,7 @@ impl Network {
             self.swept = now;
             self.age_hosts();
             self.forget_lost();
+            self.steering.mark();
         }
     }
 
@@ -268,6 +275,8 @@ impl Network {
         let concerned: BTreeSet<_> =
             virtual_macs(&self.known).into_iter().chain(virtual_macs(known)).collect();
         self.known = known.clone();
+        self.steering.mark();
+        self.make_way_for_answers();
         if !self.known.placement().is_onearm() {
             self.hint = None;
         }

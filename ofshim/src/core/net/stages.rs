@@ -7,7 +7,7 @@ use openflow::{DatapathId, PacketIn, PortNo};
 use super::hosts::Learned;
 use super::proxy::ASKER;
 use super::routing::SeenFrom;
-use super::{FlowKey, Network, Out};
+use super::{Network, Out};
 use crate::core::discover::{self, Fate as Heard, is_discovery};
 use crate::core::entries::Key;
 use crate::core::event::Level;
@@ -154,7 +154,9 @@ impl Network {
         let at = context.at;
         let onearm = self.known.placement().is_onearm();
         if onearm && self.known.vip_of(frame.src).is_some() && context.role == PortRole::Edge {
-            self.hint = Some(at);
+            if self.hint.replace(at) != Some(at) {
+                self.steering.mark();
+            }
         }
         let station = Station { mac: frame.src, vlan: frame.vlan };
         if frame.dst == ASKER {
@@ -198,6 +200,9 @@ impl Network {
         let cluster = topology.cluster(at.dpid);
         let same = |place: Place| place.dpid == at.dpid || topology.cluster(place.dpid) == cluster;
         let learned = self.hosts.learn(station, at, &same, self.now);
+        if matches!(learned, Learned::New | Learned::Moved { .. }) {
+            self.steering.mark();
+        }
         match learned {
             Learned::Same => {}
             Learned::New => {
@@ -223,7 +228,7 @@ impl Network {
             && !sender.is_unspecified()
             && !self.known.is_vip(sender)
         {
-            self.hosts.note_address(station, sender.into(), self.now);
+            self.note_address(station, sender.into());
         }
         let Some(ip) = frame.ip else { return };
         let named = match ip.neighbour {
@@ -232,7 +237,16 @@ impl Network {
             None => None,
         };
         if let Some(address) = named.filter(|address| !address.is_unspecified()) {
-            self.hosts.note_address(station, address, self.now);
+            self.note_address(station, address);
+        }
+    }
+
+    fn note_address(&mut self, station: Station, address: IpAddr) {
+        let before = self.hosts.owner(address, station.vlan).map(|(owner, _)| owner);
+        self.hosts.note_address(station, address, self.now);
+        if before != Some(station) && self.known.has_service(address) {
+            self.steering.mark();
+            self.make_way_for_answers();
         }
     }
 
@@ -303,7 +317,7 @@ impl Network {
 
     /// Sends a frame along a route, which those that follow take without the controller.
     fn forward(&mut self, context: &Context, to: Place) -> Next {
-        let key = FlowKey::of(&context.frame, self.settings.granularity, self.v6);
+        let key = self.key_of(&context.frame);
         let Some(way) = self.plan(context.at, to, &key) else {
             return Next::Stop("there is no way to the destination");
         };

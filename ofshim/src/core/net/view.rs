@@ -15,7 +15,7 @@ impl Network {
     /// How many hosts and entries there are.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
-        (self.hosts.len(), self.flows.hop_count() + self.ahead.iter().count())
+        (self.hosts.len(), self.flows.hop_count() + self.ahead.iter().count() + self.steering.iter().count())
     }
 
     /// How many directed links and clusters there are.
@@ -142,6 +142,21 @@ impl Network {
                 ..of_key(&FlowKey::towards(station))
             });
         }
+        flows.extend(self.steering.iter().map(|(at, key, out, sequence)| view::Flow {
+            dpid: at.dpid.to_string(),
+            table: table(at, Purpose::Steer),
+            in_port: Some(at.port.0),
+            vlan: key.vlan,
+            src: Some(key.src.to_string()),
+            ethertype: Some(key.ethertype()),
+            ip_src: Some(key.address),
+            protocol: Some(key.protocol),
+            src_port: key.port,
+            out_port: Some(out.0),
+            purpose: Purpose::Steer.word().to_owned(),
+            cookie: format!("{:#018x}", cookie(Purpose::Steer, sequence).0),
+            ..view::Flow::default()
+        }));
         flows
     }
 }
@@ -152,7 +167,7 @@ fn of_key(key: &FlowKey) -> view::Flow {
     view::Flow {
         vlan: key.vlan,
         src: key.src.map(|src| src.to_string()),
-        dst: key.dst.to_string(),
+        dst: Some(key.dst.to_string()),
         ethertype: key.ethertype,
         ip_src: key.ip.map(|ip| ip.src),
         ip_dst: key.ip.map(|ip| ip.dst),
