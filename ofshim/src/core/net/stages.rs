@@ -153,10 +153,9 @@ impl Network {
         let frame = context.frame;
         let at = context.at;
         let onearm = self.known.placement().is_onearm();
-        if onearm && self.known.vip_of(frame.src).is_some() && context.role == PortRole::Edge {
-            if self.hint.replace(at) != Some(at) {
-                self.steering.mark();
-            }
+        let of_balancer = onearm && self.known.vip_of(frame.src).is_some() && context.role == PortRole::Edge;
+        if of_balancer && self.hint.replace(at) != Some(at) {
+            self.steering.mark();
         }
         let station = Station { mac: frame.src, vlan: frame.vlan };
         if frame.dst == ASKER {
