@@ -37,8 +37,10 @@ impl Talk {
             match command {
                 Command::Send { bytes, .. } => {
                     assert!(!self.closed, "nothing is sent after closing");
-                    let message = Message::decode(&bytes).unwrap().2;
-                    self.messages.push((bytes[0], message));
+                    for bytes in model::messages(&bytes) {
+                        let message = Message::decode(bytes).unwrap().2;
+                        self.messages.push((bytes[0], message));
+                    }
                 }
                 Command::Close { .. } => self.closed = true,
                 Command::Log { level, text } => self.log.push((level, text)),

@@ -11,10 +11,11 @@ use crate::process;
 use crate::project::Project;
 
 /// Who may import whom, of our own crates. `tests` may use all.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("lb-core", &[]),
     ("lb-ebpf", &["lb-core"]),
     ("lb-user", &["lb-core"]),
+    ("ofbench", &["openflow"]),
     ("ofshim", &["lb-core", "openflow"]),
     ("openflow", &[]),
     ("xtask", &[]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openflow::{DatapathId, FlowRemovedReason, PacketIn, PortNo, READ_CHUNK_BYTES};
+use openflow::{DatapathId, FlowRemovedReason, PacketInRef, PortNo, READ_CHUNK_BYTES};
 
 use super::cookie::{Purpose, cookie};
 use super::event::{Command, ConnId, Event, Level, Settings, Source};
@@ -11,6 +11,7 @@ use super::limit::{Limiter, more};
 use super::link::Context;
 use super::net::explain::{Asked, End};
 use super::net::{Admitted, FoundRoute, Network, NewMember, Out};
+use super::outbox::Outbox;
 use super::report::{self, LogKey};
 use super::session::{Raised, Session};
 use super::switch::Switch;
@@ -32,6 +33,8 @@ pub struct Controller {
     network: Network,
     limiter: Limiter<LogKey>,
     ticked: Duration,
+    /// How many events there were.
+    events: u64,
 }
 
 /// How long a connected switch may take to answer when another one comes with its datapath id.
@@ -53,12 +56,15 @@ impl Controller {
             contests: BTreeMap::new(),
             limiter: Limiter::default(),
             ticked: Duration::ZERO,
+            events: 0,
         }
     }
 
     /// Handles an event; `now` is the time since an origin that does not change. Gives what has to be done, in order.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Command> {
-        let mut commands = Vec::new();
+        self.events += 1;
+        let expected_bytes = if let Event::Bytes { bytes, .. } = &event { bytes.len() * 2 } else { 0 };
+        let mut commands = Outbox::new(self.events, expected_bytes);
         match event {
             Event::Connected { conn, peer } => {
                 let session = Session::new(conn, peer, &mut self.context(&mut commands, now).1);
@@ -90,23 +96,27 @@ impl Controller {
         }
         self.bury(&mut commands, now);
         self.obey_network(&mut commands, now);
-        commands
+        commands.into_commands()
     }
 
-    fn bytes(&mut self, conn: ConnId, bytes: &[u8], commands: &mut Vec<Command>, now: Duration) {
+    fn bytes(&mut self, conn: ConnId, bytes: &[u8], commands: &mut Outbox, now: Duration) {
         let (sessions, mut ctx) = self.context(commands, now);
         let Some(session) = sessions.get_mut(&conn) else { return };
-        session.feed(bytes, &mut ctx);
-        loop {
+        let mut framer = session.feed(bytes, &mut ctx);
+        while let Some(frame) = framer.next_frame_ref() {
             let (sessions, mut ctx) = self.context(commands, now);
-            let raised = sessions.get_mut(&conn).and_then(|session| session.step(&mut ctx));
-            let Some(raised) = raised else { break };
-            self.raised(conn, raised, commands, now);
-            self.obey_network(commands, now);
+            let raised = sessions.get_mut(&conn).and_then(|session| session.handle(frame, &mut ctx));
+            if let Some(raised) = raised {
+                self.raised(conn, raised, commands, now);
+                self.obey_network(commands, now);
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.give_back(framer);
         }
     }
 
-    fn tick(&mut self, commands: &mut Vec<Command>, now: Duration) {
+    fn tick(&mut self, commands: &mut Outbox, now: Duration) {
         let passed = now.saturating_sub(self.ticked);
         if passed >= LATE && self.ticked != Duration::ZERO {
             self.sessions.values_mut().for_each(|session| session.excuse(passed));
@@ -129,7 +139,7 @@ impl Controller {
         self.network.tick(now);
     }
 
-    fn each(&mut self, commands: &mut Vec<Command>, now: Duration, what: fn(&mut Session, &mut Context<'_>)) {
+    fn each(&mut self, commands: &mut Outbox, now: Duration, what: fn(&mut Session, &mut Context<'_>)) {
         let (sessions, mut ctx) = self.context(commands, now);
         for session in sessions.values_mut() {
             what(session, &mut ctx);
@@ -138,7 +148,7 @@ impl Controller {
 
     fn context<'a>(
         &'a mut self,
-        commands: &'a mut Vec<Command>,
+        commands: &'a mut Outbox,
         now: Duration,
     ) -> (&'a mut BTreeMap<ConnId, Session>, Context<'a>) {
         let ctx = Context {
@@ -152,13 +162,13 @@ impl Controller {
     }
 
     /// Handles what a session says about more than itself.
-    fn raised(&mut self, conn: ConnId, raised: Raised, commands: &mut Vec<Command>, now: Duration) {
+    fn raised(&mut self, conn: ConnId, raised: Raised<'_>, commands: &mut Outbox, now: Duration) {
         let dpid = self.sessions.get(&conn).and_then(Session::switch).map(Switch::dpid);
         let Some(dpid) = dpid else { return };
         match raised {
             Raised::Named => self.named(conn, dpid, commands, now),
             Raised::Ready(found) => self.ready_switch(conn, found, now),
-            Raised::PacketIn(packet) => self.packet_in(conn, dpid, packet, commands, now),
+            Raised::PacketIn(packet) => self.packet_in(conn, dpid, &packet, commands, now),
             Raised::Port(number, port) => self.network.port_changed(dpid, number, port.as_ref(), now),
             Raised::Removed(Purpose::Ahead, removed, _) => {
                 if removed.reason == FlowRemovedReason::Delete {
@@ -182,7 +192,7 @@ impl Controller {
     }
 
     /// A connection says which switch it is. One that is connected already is asked whether it lives.
-    fn named(&mut self, conn: ConnId, dpid: DatapathId, commands: &mut Vec<Command>, now: Duration) {
+    fn named(&mut self, conn: ConnId, dpid: DatapathId, commands: &mut Outbox, now: Duration) {
         let same = |(other, session): (&ConnId, &Session)| {
             let named = session.switch().is_some_and(|switch| switch.dpid() == dpid);
             (named && *other != conn && !session.is_closed()).then_some(*other)
@@ -203,7 +213,7 @@ impl Controller {
     }
 
     /// A connection whose datapath id another one claims has answered: the other one is refused.
-    fn old_one_lives(&mut self, old: ConnId, commands: &mut Vec<Command>, now: Duration) {
+    fn old_one_lives(&mut self, old: ConnId, commands: &mut Outbox, now: Duration) {
         let claims: Vec<ConnId> =
             self.contests.iter().filter(|(_, (of, _))| *of == old).map(|(new, _)| *new).collect();
         for new in claims {
@@ -235,26 +245,24 @@ impl Controller {
         &mut self,
         conn: ConnId,
         dpid: DatapathId,
-        packet: PacketIn,
-        commands: &mut Vec<Command>,
+        packet: &PacketInRef<'_>,
+        commands: &mut Outbox,
         now: Duration,
     ) {
-        let (sessions, mut ctx) = self.context(commands, now);
+        let Self { settings, known, limiter, sessions, network, .. } = self;
+        let mut ctx = Context { settings, known, limiter, commands, now };
         let Some((switch, link)) = sessions.get_mut(&conn).and_then(Session::parts) else { return };
-        let Some(frame) = switch.admit(&packet, ctx.settings.proactive) else {
-            return switch.free_buffer(&packet, link, &mut ctx);
+        let Some(frame) = switch.admit(packet, ctx.settings.proactive) else {
+            return switch.free_buffer(packet, link, &mut ctx);
         };
-        let at = Place::new(dpid, packet.in_port);
-        let Admitted::Yours(packet) = self.network.packet_in(dpid, packet, frame, now) else { return };
-        let flood = self.network.flood_ports(at);
-        let (sessions, mut ctx) = self.context(commands, now);
-        if let Some((switch, link)) = sessions.get_mut(&conn).and_then(Session::parts) {
-            switch.packet_in(packet, &frame, &flood, link, &mut ctx);
+        if network.packet_in(dpid, packet, &frame, now) == Admitted::Yours {
+            let flood = || network.flood_ports(Place::new(dpid, packet.in_port));
+            switch.packet_in(packet, &frame, flood, link, &mut ctx);
         }
     }
 
     /// Takes out connections that are over, and lets those go on that waited for their end.
-    fn bury(&mut self, commands: &mut Vec<Command>, now: Duration) {
+    fn bury(&mut self, commands: &mut Outbox, now: Duration) {
         let over: Vec<ConnId> =
             self.sessions.iter().filter(|(_, session)| session.is_closed()).map(|(conn, _)| *conn).collect();
         for conn in over {
@@ -279,7 +287,10 @@ impl Controller {
     }
 
     /// Sends what the network wants sent.
-    fn obey_network(&mut self, commands: &mut Vec<Command>, now: Duration) {
+    fn obey_network(&mut self, commands: &mut Outbox, now: Duration) {
+        if !self.network.has_outs() {
+            return;
+        }
         for out in self.network.take_outs() {
             let dpid = match &out {
                 Out::FlowMod { dpid, .. }
@@ -317,7 +328,7 @@ impl Controller {
             let Some((switch, link)) = session.parts() else { continue };
             match out {
                 Out::FlowMod { flow_mod, .. } => switch.send_flow_mod(*flow_mod, link, &mut ctx),
-                Out::PacketOut { packet, .. } => switch.send_packet(packet, link, &mut ctx),
+                Out::PacketOut { packet, .. } => switch.send_packet(&packet, link, &mut ctx),
                 Out::Hold { key, .. } => switch.hold(key, link, &mut ctx),
                 Out::Flush { .. } => switch.flush(link, &mut ctx),
                 Out::Barrier { .. } | Out::Dropped { .. } | Out::Moved { .. } | Out::Log { .. } => {}

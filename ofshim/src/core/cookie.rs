@@ -80,6 +80,12 @@ impl Purpose {
 pub struct Sequence(u32);
 
 impl Sequence {
+    /// The number with these lower 24 bits.
+    #[must_use]
+    pub const fn of(number: u32) -> Self {
+        Self(number & SEQUENCE_MASK)
+    }
+
     /// The number after this one.
     #[must_use]
     pub const fn next(self) -> Self {

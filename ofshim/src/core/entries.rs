@@ -4,12 +4,14 @@
 //! a reconnect, and leaves with its flow-removed or its deletion. So stations and ports can go by strict deletes of
 //! exactly these entries, in both versions, and nobody else's are touched.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use openflow::{MacAddr, PortNo};
 
 use super::cookie::{Purpose, Sequence};
+use super::hash::{Keyed, word};
 use super::learn::Station;
 
 /// The most entries kept on one switch; frames beyond it are forwarded one by one.
@@ -26,6 +28,14 @@ pub struct Key {
     pub src: MacAddr,
     /// Destination address.
     pub dst: MacAddr,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(word(self.src, self.vlan));
+        state.write_u64(word(self.dst, None));
+        state.write_u64(self.in_port.0.into());
+    }
 }
 
 impl Key {
@@ -58,7 +68,7 @@ pub struct Entry {
 /// The entries of one switch.
 #[derive(Clone, Debug, Default)]
 pub struct Entries {
-    entries: BTreeMap<Key, Entry>,
+    entries: HashMap<Key, Entry, Keyed>,
     last: Sequence,
 }
 
@@ -102,9 +112,11 @@ impl Entries {
         !self.take(|_, entry| same(entry)).is_empty()
     }
 
-    /// Takes out the entries that `gone` names; they have to be deleted from the switch.
+    /// Takes out the entries that `gone` names, ordered by match; they have to be deleted from the switch.
     pub fn take(&mut self, gone: impl Fn(&Key, &Entry) -> bool) -> Vec<(Key, Entry)> {
-        self.entries.extract_if(.., |key, entry| gone(key, entry)).collect()
+        let mut taken: Vec<_> = self.entries.extract_if(|key, entry| gone(key, entry)).collect();
+        taken.sort_unstable_by_key(|(key, _)| *key);
+        taken
     }
 
     /// The entry with this match.
@@ -113,9 +125,16 @@ impl Entries {
         self.entries.get(key)
     }
 
+    /// All source stations, in no order.
+    pub fn sources(&self) -> impl Iterator<Item = Station> {
+        self.entries.keys().map(Key::source)
+    }
+
     /// All entries, ordered by match.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter()
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| **key);
+        entries.into_iter()
     }
 
     /// How many there are.

@@ -84,11 +84,11 @@ impl Source {
 /// Something to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send these bytes, one whole message.
+    /// Send these bytes: whole messages, all that one event has for this connection.
     Send {
         /// To whom.
         conn: ConnId,
-        /// The message.
+        /// The messages, one behind the other.
         bytes: Vec<u8>,
     },
     /// Send what is queued, then close. No event of this connection is wanted any more.

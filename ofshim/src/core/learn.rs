@@ -1,12 +1,14 @@
 //! Which MAC address is behind which port of one switch, for each VLAN.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use openflow::{MacAddr, PortNo};
 
 use super::forward::Seats;
+use super::hash::{Keyed, word};
 
 /// The most addresses kept for one switch; a host that invents source addresses fills no more than this.
 pub const MAX_STATIONS: usize = 65_536;
@@ -18,6 +20,12 @@ pub struct Station {
     pub mac: MacAddr,
     /// VLAN id, `None` for frames without a tag.
     pub vlan: Option<u16>,
+}
+
+impl Hash for Station {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(word(self.mac, self.vlan));
+    }
 }
 
 /// Where a station is, and when it was last heard.
@@ -50,14 +58,16 @@ pub enum Learned {
 /// The learned stations of one switch.
 #[derive(Clone, Debug, Default)]
 pub struct MacTable {
-    stations: BTreeMap<Station, Seat>,
+    seats: HashMap<Station, Seat, Keyed>,
+    /// The same stations in order.
+    stations: BTreeSet<Station>,
 }
 
 impl MacTable {
     /// Notes that a frame of `station` came in on `port`.
     pub fn learn(&mut self, station: Station, port: PortNo, now: Duration) -> Learned {
-        let full = self.stations.len() >= MAX_STATIONS;
-        match self.stations.get_mut(&station) {
+        let full = self.seats.len() >= MAX_STATIONS;
+        match self.seats.get_mut(&station) {
             Some(seat) => {
                 let from = seat.port;
                 *seat = Seat { port, seen: now, address: seat.address };
@@ -65,7 +75,8 @@ impl MacTable {
             }
             None if full => Learned::Full,
             None => {
-                self.stations.insert(station, Seat { port, seen: now, address: None });
+                self.seats.insert(station, Seat { port, seen: now, address: None });
+                self.stations.insert(station);
                 Learned::New
             }
         }
@@ -73,7 +84,7 @@ impl MacTable {
 
     /// Notes the address that a learned station named as its own.
     pub fn note_address(&mut self, station: Station, address: Ipv4Addr) {
-        if let Some(seat) = self.stations.get_mut(&station) {
+        if let Some(seat) = self.seats.get_mut(&station) {
             seat.address = Some(address);
         }
     }
@@ -85,26 +96,29 @@ impl MacTable {
 
     /// Forgets the stations that `gone` names; how many they were.
     pub fn forget(&mut self, gone: impl Fn(&Station, &Seat) -> bool) -> usize {
-        let before = self.stations.len();
-        self.stations.retain(|station, seat| !gone(station, seat));
-        before - self.stations.len()
+        let before = self.seats.len();
+        self.seats.retain(|station, seat| !gone(station, seat));
+        if before > self.seats.len() {
+            self.stations.retain(|station| self.seats.contains_key(station));
+        }
+        before - self.seats.len()
     }
 
     /// All stations, by address and VLAN.
     pub fn iter(&self) -> impl Iterator<Item = (&Station, &Seat)> {
-        self.stations.iter()
+        self.stations.iter().filter_map(|station| Some((station, self.seats.get(station)?)))
     }
 
     /// How many stations are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stations.len()
+        self.seats.len()
     }
 
     /// Whether none is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stations.is_empty()
+        self.seats.is_empty()
     }
 }
 
@@ -112,12 +126,12 @@ impl Seats for MacTable {
     type Port = PortNo;
 
     fn port_of(&self, station: Station) -> Option<PortNo> {
-        self.stations.get(&station).map(|seat| seat.port)
+        self.seats.get(&station).map(|seat| seat.port)
     }
 
     fn port_in_any_vlan(&self, mac: MacAddr) -> Option<PortNo> {
         let all_vlans = Station { mac, vlan: None }..=Station { mac, vlan: Some(u16::MAX) };
-        let heard = self.stations.range(all_vlans);
+        let heard = self.stations.range(all_vlans).filter_map(|station| self.seats.get_key_value(station));
         heard.max_by_key(|(_, seat)| seat.seen).map(|(_, seat)| seat.port)
     }
 }

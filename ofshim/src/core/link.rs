@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use openflow::{Message, Version, Xid};
+use openflow::{EncodeError, Message, PacketOutRef, Version, Xid};
 
 use super::event::{Command, ConnId, Level, Settings};
 use super::limit::Limiter;
+use super::outbox::{Outbox, Slot};
 use super::report::LogKey;
 use super::vip::VipKnowledge;
 
@@ -18,7 +19,7 @@ pub struct Context<'a> {
     /// Which repeated lines were said when.
     pub limiter: &'a mut Limiter<LogKey>,
     /// What has to be done.
-    pub commands: &'a mut Vec<Command>,
+    pub commands: &'a mut Outbox,
     /// The time since an origin that does not change.
     pub now: Duration,
 }
@@ -40,28 +41,52 @@ pub struct Link {
     /// The version agreed on; before that the one to write in.
     pub version: Version,
     last_xid: u32,
+    slot: Slot,
 }
 
 impl Link {
     /// A connection on which nothing was sent yet.
     pub const fn new(conn: ConnId, peer: String, version: Version) -> Self {
-        Self { conn, peer, version, last_xid: 0 }
+        Self { conn, peer, version, last_xid: 0, slot: Slot::NONE }
     }
 
     /// Sends a message under a new transaction id.
     pub fn send(&mut self, message: &Message, ctx: &mut Context<'_>) -> Xid {
-        self.last_xid = self.last_xid.wrapping_add(1);
-        let xid = Xid(self.last_xid);
+        let xid = self.next_xid();
         self.send_as(message, xid, ctx);
         xid
     }
 
+    /// Sends a packet under a new transaction id.
+    pub fn send_packet(&mut self, packet: &PacketOutRef<'_>, ctx: &mut Context<'_>) {
+        let (version, xid) = (self.version, self.next_xid());
+        self.write(ctx, |out| packet.encode(version, xid, out));
+    }
+
+    /// Sends a message that is written by `write`, under a new transaction id; whether it wrote one.
+    pub fn send_written(
+        &mut self,
+        ctx: &mut Context<'_>,
+        write: impl FnOnce(Xid, &mut Vec<u8>) -> bool,
+    ) -> bool {
+        let xid = self.next_xid();
+        write(xid, ctx.commands.bytes_to(self.conn, &mut self.slot))
+    }
+
     /// Sends a message under a given transaction id.
-    pub fn send_as(&self, message: &Message, xid: Xid, ctx: &mut Context<'_>) {
-        let mut bytes = Vec::new();
-        match message.encode(self.version, xid, &mut bytes) {
-            Ok(()) => ctx.commands.push(Command::Send { conn: self.conn, bytes }),
-            Err(error) => ctx.log(Level::Warn, format!("message to {} not sent: {error}", self.peer)),
+    pub fn send_as(&mut self, message: &Message, xid: Xid, ctx: &mut Context<'_>) {
+        let version = self.version;
+        self.write(ctx, |out| message.encode(version, xid, out));
+    }
+
+    fn next_xid(&mut self) -> Xid {
+        self.last_xid = self.last_xid.wrapping_add(1);
+        Xid(self.last_xid)
+    }
+
+    fn write(&mut self, ctx: &mut Context<'_>, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>) {
+        if let Err(error) = encode(ctx.commands.bytes_to(self.conn, &mut self.slot)) {
+            ctx.log(Level::Warn, format!("message to {} not sent: {error}", self.peer));
         }
     }
 }

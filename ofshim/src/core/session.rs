@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openflow::{
-    ErrorKind, ErrorMsg, FeaturesReply, FlowRemoved, Frame, FrameError, Framer, Hello, Message,
-    MultipartReply, MultipartRequest, NiciraMsg, PacketIn, Port, PortNo, PortStatus, ReplyBody, RequestBody,
-    Role, RoleMsg, SwitchConfig, Version, Xid,
+    ErrorKind, ErrorMsg, FeaturesReply, FlowRemoved, FrameError, FrameRef, Framer, Hello, Message,
+    MultipartReply, MultipartRequest, NiciraMsg, PacketInRef, Port, PortNo, PortStatus, ReplyBody,
+    RequestBody, Role, RoleMsg, SwitchConfig, Version, Xid,
 };
 
 use super::cookie::{self, Purpose, Sequence};
@@ -76,13 +76,13 @@ pub struct Session {
 
 /// What a session tells the controller.
 #[derive(Debug)]
-pub enum Raised {
+pub enum Raised<'a> {
     /// It told who it is, and waits to go on.
     Named,
     /// Its handshake is done; the entries of routes that it has.
     Ready(Vec<FoundRoute>),
     /// A packet came.
-    PacketIn(PacketIn),
+    PacketIn(PacketInRef<'a>),
     /// A port came, changed or went (`None`).
     Port(PortNo, Option<Port>),
     /// An entry of a route went.
@@ -106,7 +106,7 @@ impl Refusal {
         Self { reason, answer: None }
     }
 
-    fn of_frame(frame: &Frame, kind: ErrorKind, reason: String) -> Self {
+    fn of_frame(frame: &FrameRef<'_>, kind: ErrorKind, reason: String) -> Self {
         let quoted = frame.bytes.iter().copied().take(QUOTED_BYTES).collect();
         Self { reason, answer: Some((kind, frame.xid, quoted)) }
     }
@@ -182,28 +182,40 @@ impl Session {
         Some((self.switch.as_mut()?, &mut self.link))
     }
 
-    /// Takes bytes of the switch.
-    pub fn feed(&mut self, bytes: &[u8], ctx: &mut Context<'_>) {
+    /// Takes bytes of the switch. The messages in them are in the framer that this lends, until it is given back.
+    pub fn feed(&mut self, bytes: &[u8], ctx: &mut Context<'_>) -> Framer {
         self.heard = ctx.now;
         if let Err(error) = self.framer.push(bytes) {
             self.close(Refusal::silent(error.to_string()), ctx);
         }
+        std::mem::take(&mut self.framer)
     }
 
-    /// Handles messages of the switch up to one that concerns the controller.
-    pub fn step(&mut self, ctx: &mut Context<'_>) -> Option<Raised> {
-        while !self.is_closed() {
-            let handled = match self.framer.next_frame()? {
-                Ok(frame) => self.frame(&frame, ctx),
-                Err(error) => Err(unfollowable(&error)),
-            };
-            match handled {
-                Ok(None) => {}
-                Ok(raised) => return raised,
-                Err(refusal) => self.close(refusal, ctx),
+    /// Gives back what [`Self::feed`] lent.
+    pub fn give_back(&mut self, framer: Framer) {
+        self.framer = framer;
+    }
+
+    /// Handles a message of the switch, or the end of what can be followed; what concerns the controller.
+    pub fn handle<'a>(
+        &mut self,
+        frame: Result<FrameRef<'a>, FrameError>,
+        ctx: &mut Context<'_>,
+    ) -> Option<Raised<'a>> {
+        if self.is_closed() {
+            return None;
+        }
+        let handled = match frame {
+            Ok(frame) => self.frame(&frame, ctx),
+            Err(error) => Err(unfollowable(&error)),
+        };
+        match handled {
+            Ok(raised) => raised,
+            Err(refusal) => {
+                self.close(refusal, ctx);
+                None
             }
         }
-        None
     }
 
     /// Asks whether the switch is alive.
@@ -284,7 +296,11 @@ impl Session {
         self.stage = Stage::Closed;
     }
 
-    fn frame(&mut self, frame: &Frame, ctx: &mut Context<'_>) -> Result<Option<Raised>, Refusal> {
+    fn frame<'a>(
+        &mut self,
+        frame: &FrameRef<'a>,
+        ctx: &mut Context<'_>,
+    ) -> Result<Option<Raised<'a>>, Refusal> {
         if self.stage == Stage::Hello {
             return self.hello(frame, ctx).map(|()| None);
         }
@@ -296,14 +312,29 @@ impl Session {
                 format!("a message has wire version {}, agreed was {}", frame.version, self.link.version);
             return Err(Refusal::of_frame(frame, ErrorKind::BadRequestBadVersion, reason));
         }
-        match frame.decode() {
-            Ok((_, xid, message)) => self.message(frame, xid, message, ctx),
-            Err(error) => Err(Refusal::of_frame(frame, error.error_kind(), format!("sent rubbish: {error}"))),
+        let rubbish = |error: openflow::DecodeError| {
+            Refusal::of_frame(frame, error.error_kind(), format!("sent rubbish: {error}"))
+        };
+        if let Some(packet) = frame.packet_in().map_err(rubbish)? {
+            return Ok(self.packet_in(packet, ctx));
         }
+        let (_, xid, message) = frame.decode().map_err(rubbish)?;
+        self.message(frame, xid, message, ctx)
+    }
+
+    /// A packet counts once the handshake is done; before that it is only let go of.
+    fn packet_in<'a>(&mut self, packet: PacketInRef<'a>, ctx: &mut Context<'_>) -> Option<Raised<'a>> {
+        if self.is_ready() {
+            return Some(Raised::PacketIn(packet));
+        }
+        if let Some(switch) = &mut self.switch {
+            switch.free_buffer(&packet, &mut self.link, ctx);
+        }
+        None
     }
 
     /// The first message: has to be a hello with a version in common (1.3, 6.3.1).
-    fn hello(&mut self, frame: &Frame, ctx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn hello(&mut self, frame: &FrameRef<'_>, ctx: &mut Context<'_>) -> Result<(), Refusal> {
         // An answer is in a version that the other side may know; 1.0 is the one that every side has an error for.
         self.link.version = Version::from_wire(frame.version).unwrap_or(Version::V1_0);
         if frame.kind != TYPE_HELLO {
@@ -313,7 +344,7 @@ impl Session {
                 reason,
             });
         }
-        let (version, _, hello) = Message::decode_hello(&frame.bytes).map_err(|error| {
+        let (version, _, hello) = Message::decode_hello(frame.bytes).map_err(|error| {
             Refusal::of_frame(frame, error.error_kind(), format!("sent rubbish: {error}"))
         })?;
         let Some(agreed) = hello.negotiate(version, &ctx.settings.versions) else {
@@ -334,11 +365,11 @@ impl Session {
 
     fn message(
         &mut self,
-        frame: &Frame,
+        frame: &FrameRef<'_>,
         xid: Xid,
         message: Message,
         ctx: &mut Context<'_>,
-    ) -> Result<Option<Raised>, Refusal> {
+    ) -> Result<Option<Raised<'static>>, Refusal> {
         match message {
             Message::EchoRequest(data) => self.link.send_as(&Message::EchoReply(data), xid, ctx),
             Message::EchoReply(_) => {
@@ -359,14 +390,6 @@ impl Session {
             }
             Message::MultipartReply(reply) => self.multipart(xid, reply, ctx),
             Message::BarrierReply => return Ok(self.barrier(xid, ctx)),
-            Message::PacketIn(packet) => {
-                if self.is_ready() {
-                    return Ok(Some(Raised::PacketIn(packet)));
-                }
-                if let Some(switch) = &mut self.switch {
-                    switch.free_buffer(&packet, &mut self.link, ctx);
-                }
-            }
             Message::FlowRemoved(removed) => return Ok(self.removed(removed, ctx)),
             Message::PortStatus(status) => return Ok(self.port_status(status, ctx)),
             Message::FeaturesRequest
@@ -394,19 +417,20 @@ impl Session {
             | Message::Nicira(_)
             | Message::Onf(_)
             | Message::QueueGetConfigReply(_)
+            | Message::PacketIn(_)
             | Message::GetAsyncReply(_) => {}
         }
         Ok(None)
     }
 
-    fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised> {
+    fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let (purpose, sequence) = cookie::read(removed.cookie)?;
         self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
         let route = matches!(purpose, Purpose::Route | Purpose::Ahead | Purpose::Steer);
         (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
     }
 
-    fn port_status(&mut self, status: PortStatus, ctx: &mut Context<'_>) -> Option<Raised> {
+    fn port_status(&mut self, status: PortStatus, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let number = status.port.port_no;
         let switch = self.switch.as_mut()?;
         switch.port_status(status, &mut self.link, ctx);
@@ -414,7 +438,7 @@ impl Session {
         self.is_ready().then_some(Raised::Port(number, port))
     }
 
-    fn features(&mut self, mut features: FeaturesReply) -> Result<Raised, Refusal> {
+    fn features(&mut self, mut features: FeaturesReply) -> Result<Raised<'static>, Refusal> {
         if features.auxiliary_id != 0 {
             let reason =
                 format!("it is auxiliary connection {}; only main ones are served", features.auxiliary_id);
@@ -493,7 +517,7 @@ impl Session {
         }
     }
 
-    fn barrier(&mut self, xid: Xid, ctx: &mut Context<'_>) -> Option<Raised> {
+    fn barrier(&mut self, xid: Xid, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         if self.stage != Stage::Barrier(xid) {
             return self.barriers.remove(&xid).map(Raised::Confirmed);
         }
@@ -507,7 +531,7 @@ impl Session {
         Some(Raised::Ready(std::mem::take(&mut self.found)))
     }
 
-    fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) -> Option<Raised> {
+    fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let name = self.name();
         // A buffer that is freed twice, or that was used before, is no loss.
         if matches!(error.kind, ErrorKind::BadRequestBufferEmpty | ErrorKind::BadRequestBufferUnknown) {

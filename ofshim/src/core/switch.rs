@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openflow::{
     Action, BufferId, DatapathId, ErrorMsg, FlowMod, FlowRemoved, FlowRemovedReason, FlowStats, Message,
-    PacketIn, PacketInReason, PacketOut, Port, PortNo, PortReason, PortStatus,
+    PacketInReason, PacketInRef, PacketOut, PacketOutRef, Port, PortNo, PortReason, PortStatus,
 };
 
 use super::cookie::{self, Purpose};
@@ -20,6 +20,7 @@ use super::net::FoundRoute;
 use super::pipeline::{Layout, Timeouts, key_of};
 use super::reconcile::{self, Found};
 use super::report::{self, LogKey};
+use super::stencil::Stencil;
 
 /// The most ports of a switch that are kept.
 const MAX_PORTS: usize = 65_536;
@@ -62,6 +63,8 @@ pub struct Switch {
     /// Until when no entry is installed, since the switch refused one.
     refusing_until: Duration,
     counters: Counters,
+    /// The forms of entries that were installed last.
+    stencils: Vec<(Purpose, bool, Stencil)>,
 }
 
 impl Switch {
@@ -78,6 +81,7 @@ impl Switch {
             swept: Duration::ZERO,
             refusing_until: Duration::ZERO,
             counters: Counters::default(),
+            stencils: Vec::new(),
         }
     }
 
@@ -171,21 +175,21 @@ impl Switch {
     /// Counts a packet-in, and reads its frame. `None` if it is nobody's: a packet that somebody else's entry sends
     /// here has been dealt with by that entry, and frames have headers. 1.0 does not tell which entry it was; ARP is
     /// what ours send, with `proactive` ways.
-    pub fn admit(&mut self, packet: &PacketIn, proactive: bool) -> Option<Frame> {
+    pub fn admit(&mut self, packet: &PacketInRef<'_>, proactive: bool) -> Option<Frame> {
         self.counters.packet_ins += 1;
         let known_port = !packet.in_port.is_reserved() || packet.in_port == PortNo::LOCAL;
-        let frame = Frame::parse(&packet.data).filter(|_| known_port)?;
+        let frame = Frame::parse(packet.data).filter(|_| known_port)?;
         let shown = proactive && packet.cookie.is_none() && frame.ethertype == ETHERTYPE_ARP;
         let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
         (ours || shown).then_some(frame)
     }
 
-    /// Forwards a frame as a bridge does. What is flooded leaves by the ports `flood`.
+    /// Forwards a frame as a bridge does. What is flooded leaves by the ports that `flood` names.
     pub fn packet_in(
         &mut self,
-        packet: PacketIn,
+        packet: &PacketInRef<'_>,
         frame: &Frame,
-        flood: &[PortNo],
+        flood: impl FnOnce() -> Vec<PortNo>,
         link: &mut Link,
         ctx: &mut Context<'_>,
     ) {
@@ -206,16 +210,16 @@ impl Switch {
         match verdict.fate {
             // What is learned does not tell a hub where frames go.
             Fate::Install(_) | Fate::Send(_) | Fate::Drop(DropReason::SamePort) if hub => {
-                self.packet_out(packet, flood, link, ctx);
+                self.packet_out(packet, &flood(), link, ctx);
             }
             Fate::Drop(reason) => {
                 if reason.wants_entry() {
                     self.install(key, Purpose::Hold, None, link, ctx);
                 }
                 report::dropped(self.dpid, reason, in_port, ctx);
-                self.free_buffer(&packet, link, ctx);
+                self.free_buffer(packet, link, ctx);
             }
-            Fate::Flood => self.packet_out(packet, flood, link, ctx),
+            Fate::Flood => self.packet_out(packet, &flood(), link, ctx),
             Fate::Send(port) => self.packet_out(packet, &[port], link, ctx),
             Fate::Install(port) => {
                 let transit = [frame.src, frame.dst].iter().any(|mac| ctx.known.vip_of(*mac).is_some());
@@ -227,9 +231,9 @@ impl Switch {
     }
 
     /// Lets the switch forget a packet that it keeps and that goes nowhere.
-    pub fn free_buffer(&mut self, packet: &PacketIn, link: &mut Link, ctx: &mut Context<'_>) {
+    pub fn free_buffer(&mut self, packet: &PacketInRef<'_>, link: &mut Link, ctx: &mut Context<'_>) {
         if packet.buffer_id != BufferId::NO_BUFFER {
-            self.send_packet_out(packet.buffer_id, packet.in_port, Vec::new(), Vec::new(), link, ctx);
+            self.send_packet_out(packet.buffer_id, packet.in_port, &[], &[], link, ctx);
         }
     }
 
@@ -317,7 +321,7 @@ impl Switch {
         self.swept = ctx.now;
         let old = |seen: Duration| ctx.now.saturating_sub(seen) >= STATION_AGE;
         if self.table.iter().any(|(_, seat)| old(seat.seen)) {
-            let busy: BTreeSet<Station> = self.entries.iter().map(|(key, _)| key.source()).collect();
+            let busy: BTreeSet<Station> = self.entries.sources().collect();
             self.table.forget(|station, seat| old(seat.seen) && !busy.contains(station));
         }
     }
@@ -402,6 +406,9 @@ impl Switch {
         {
             self.delete(&[(key, old)], link, ctx);
         }
+        if self.stencilled(&key, &entry, link, ctx) {
+            return;
+        }
         match self.layout.add(&key, &entry, timeouts(purpose, &key, ctx)) {
             Ok(flow_mod) => self.send_flow_mod(flow_mod, link, ctx),
             Err(refused) => {
@@ -409,6 +416,32 @@ impl Switch {
                 ctx.log(Level::Warn, format!("switch {}: {refused}", self.dpid));
             }
         }
+    }
+
+    /// Sends the flow-mod of an entry that forwards, without making one of values first; whether it could.
+    fn stencilled(&mut self, key: &Key, entry: &Entry, link: &mut Link, ctx: &mut Context<'_>) -> bool {
+        let (purpose, tagged) = (entry.purpose, key.vlan.is_some());
+        if !matches!(purpose, Purpose::Forward | Purpose::Transit) {
+            return false;
+        }
+        let timeouts = timeouts(purpose, key, ctx);
+        let found = self
+            .stencils
+            .iter()
+            .position(|(of, with, stencil)| (*of, *with) == (purpose, tagged) && stencil.has(timeouts));
+        if found.is_none() {
+            let stencil = Stencil::new(self.layout, link.version, purpose, tagged, timeouts);
+            self.stencils.retain(|(of, with, _)| (*of, *with) != (purpose, tagged));
+            self.stencils.extend(stencil.map(|stencil| (purpose, tagged, stencil)));
+        }
+        let stencil = match found {
+            Some(at) => self.stencils.get(at),
+            None => self.stencils.last().filter(|(of, with, _)| (*of, *with) == (purpose, tagged)),
+        };
+        let Some((_, _, stencil)) = stencil else { return false };
+        let sent = link.send_written(ctx, |xid, out| stencil.write(xid, key, entry, out));
+        self.counters.flow_mods += u64::from(sent);
+        sent
     }
 
     /// Drops what comes next like this for a while.
@@ -438,14 +471,30 @@ impl Switch {
 
     /// Sends a packet on: whole with the message wherever it came whole, from the switch's memory only where it did
     /// not. What the switch keeps is freed either way.
-    fn packet_out(&mut self, packet: PacketIn, ports: &[PortNo], link: &mut Link, ctx: &mut Context<'_>) {
+    fn packet_out(
+        &mut self,
+        packet: &PacketInRef<'_>,
+        ports: &[PortNo],
+        link: &mut Link,
+        ctx: &mut Context<'_>,
+    ) {
         let (buffer_id, in_port) = (packet.buffer_id, packet.in_port);
-        let actions = ports.iter().map(|port| Action::output(*port)).collect();
+        let (one, many);
+        let actions: &[Action] = match ports {
+            [port] => {
+                one = [Action::output(*port)];
+                &one
+            }
+            ports => {
+                many = ports.iter().map(|port| Action::output(*port)).collect::<Vec<_>>();
+                &many
+            }
+        };
         if packet.data.len() >= usize::from(packet.total_len) {
-            self.free_buffer(&packet, link, ctx);
+            self.free_buffer(packet, link, ctx);
             self.send_packet_out(BufferId::NO_BUFFER, in_port, actions, packet.data, link, ctx);
         } else if buffer_id != BufferId::NO_BUFFER {
-            self.send_packet_out(buffer_id, in_port, actions, Vec::new(), link, ctx);
+            self.send_packet_out(buffer_id, in_port, actions, &[], link, ctx);
         } else if let Some(left_out) = ctx.limiter.allow(LogKey::CutShort(self.dpid), ctx.now) {
             let (came, of) = (packet.data.len(), packet.total_len);
             let text = format!(
@@ -457,21 +506,22 @@ impl Switch {
     }
 
     /// Sends a packet-out.
-    pub fn send_packet(&mut self, packet: PacketOut, link: &mut Link, ctx: &mut Context<'_>) {
-        self.counters.packet_outs += 1;
-        link.send(&Message::PacketOut(packet), ctx);
+    pub fn send_packet(&mut self, packet: &PacketOut, link: &mut Link, ctx: &mut Context<'_>) {
+        let PacketOut { buffer_id, in_port, actions, data } = packet;
+        self.send_packet_out(*buffer_id, *in_port, actions, data, link, ctx);
     }
 
     fn send_packet_out(
         &mut self,
         buffer_id: BufferId,
         in_port: PortNo,
-        actions: Vec<Action>,
-        data: Vec<u8>,
+        actions: &[Action],
+        data: &[u8],
         link: &mut Link,
         ctx: &mut Context<'_>,
     ) {
-        self.send_packet(PacketOut { buffer_id, in_port, actions, data }, link, ctx);
+        self.counters.packet_outs += 1;
+        link.send_packet(&PacketOutRef { buffer_id, in_port, actions, data }, ctx);
     }
 }
 

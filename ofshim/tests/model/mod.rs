@@ -83,7 +83,9 @@ impl Net {
                 match command {
                     Command::Send { conn, bytes } => {
                         let Some(model) = self.switches.get_mut(&conn) else { continue };
-                        model.receive(&bytes);
+                        for message in messages(&bytes) {
+                            model.receive(message);
+                        }
                     }
                     Command::Close { conn } => self.closed.push(conn),
                     Command::Log { level, text } => self.log.push((level, text)),
@@ -139,6 +141,18 @@ impl Net {
     pub fn logged(&self, part: &str) -> usize {
         self.log.iter().filter(|(_, text)| text.contains(part)).count()
     }
+}
+
+/// The messages in bytes that hold them whole.
+pub fn messages(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut messages = Vec::new();
+    while bytes.len() > 4 {
+        let (message, rest) = bytes.split_at(usize::from(u16::from_be_bytes([bytes[2], bytes[3]])));
+        messages.push(message);
+        bytes = rest;
+    }
+    assert!(bytes.is_empty(), "messages are sent whole");
+    messages
 }
 
 /// Where a dropped frame comes out.

@@ -18,7 +18,7 @@ impl Network {
     /// Answers a request for an address that a known host has; whether it did. Probes for a free address and for life
     /// (sender 0.0.0.0, RFC 5227; sender ::, RFC 4862) are never answered: they want the host itself. They go straight
     /// to it if it is known.
-    pub(super) fn answer(&mut self, context: &Context) -> bool {
+    pub(super) fn answer(&mut self, context: &Context<'_>) -> bool {
         // Foreign switches would learn the owner's address on the way of an answer that did not come from it.
         context.role == PortRole::Edge && (self.answer_arp(context) || self.answer_neighbour(context))
     }
@@ -38,7 +38,7 @@ impl Network {
         }
     }
 
-    fn answer_arp(&mut self, context: &Context) -> bool {
+    fn answer_arp(&mut self, context: &Context<'_>) -> bool {
         let frame = context.frame;
         let Some(arp) = frame.arp.filter(|arp| arp.is_request() && is_group(frame.dst)) else { return false };
         let gratuitous = arp.sender == arp.target;
@@ -56,7 +56,7 @@ impl Network {
         let freed = self.sent_on(&context.packet, context.at.dpid, &[]);
         self.out.extend(freed);
         if arp.sender.is_unspecified() {
-            self.deliver(place, context.packet.data.clone());
+            self.deliver(place, context.packet.data.to_vec());
         } else {
             let reply = arp_reply((frame.src, arp.sender), (owner.mac, arp.target), frame.vlan);
             self.deliver(context.at, reply);
@@ -64,7 +64,7 @@ impl Network {
         true
     }
 
-    fn answer_neighbour(&mut self, context: &Context) -> bool {
+    fn answer_neighbour(&mut self, context: &Context<'_>) -> bool {
         let frame = context.frame;
         let Some(ip) = frame.ip.filter(|_| is_group(frame.dst)) else { return false };
         let (Some(Neighbour::Solicitation { target }), IpAddr::V6(asker)) = (ip.neighbour, ip.src) else {

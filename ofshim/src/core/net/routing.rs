@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openflow::{Action, BufferId, DatapathId, PacketIn, PacketOut, PortNo};
+use openflow::{Action, BufferId, DatapathId, PacketInRef, PacketOut, PortNo};
 
 use super::flows::Hops;
 use super::{FlowKey, Network, Out};
@@ -77,7 +77,7 @@ impl Network {
 
     /// Installs the way of a frame and of its answers, last switch first, and sends it on once all switches but the
     /// first have confirmed.
-    pub(super) fn establish(&mut self, key: &FlowKey, way: &Way, packet: &PacketIn) {
+    pub(super) fn establish(&mut self, key: &FlowKey, way: &Way, packet: &PacketInRef<'_>) {
         let Some(((first, out), rest)) = way.split_first() else { return };
         let fresh = self
             .flows
@@ -218,7 +218,12 @@ impl Network {
 
     /// The messages that send a packet on: whole with the message wherever it came whole, from the switch's memory
     /// only where it did not. What the switch keeps is freed either way.
-    pub(super) fn sent_on(&mut self, packet: &PacketIn, dpid: DatapathId, ports: &[PortNo]) -> Vec<Out> {
+    pub(super) fn sent_on(
+        &mut self,
+        packet: &PacketInRef<'_>,
+        dpid: DatapathId,
+        ports: &[PortNo],
+    ) -> Vec<Out> {
         let in_port = packet.in_port;
         let send = |buffer_id, ports: &[PortNo], data| {
             let actions = ports.iter().map(|port| Action::output(*port)).collect();
@@ -227,7 +232,7 @@ impl Network {
         let kept = packet.buffer_id != BufferId::NO_BUFFER;
         if packet.data.len() >= usize::from(packet.total_len) {
             let freed = kept.then(|| send(packet.buffer_id, &[], Vec::new()));
-            let sent = (!ports.is_empty()).then(|| send(BufferId::NO_BUFFER, ports, packet.data.clone()));
+            let sent = (!ports.is_empty()).then(|| send(BufferId::NO_BUFFER, ports, packet.data.to_vec()));
             return freed.into_iter().chain(sent).collect();
         }
         if kept {

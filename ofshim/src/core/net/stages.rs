@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use openflow::{DatapathId, PacketIn, PortNo};
+use openflow::{DatapathId, PacketInRef, PortNo};
 
 use super::hosts::Learned;
 use super::proxy::ASKER;
@@ -18,13 +18,13 @@ use crate::core::learn::Station;
 use crate::core::topo::{Place, PortRole};
 
 /// A packet-in on its way through the stages, and what they found out about it.
-pub struct Context {
+pub struct Context<'a> {
     /// Where it came in.
     pub at: Place,
     /// The frame's headers.
     pub frame: Frame,
     /// The message.
-    pub packet: PacketIn,
+    pub packet: PacketInRef<'a>,
     /// What its port is to the network; from the topology on.
     pub role: PortRole,
     /// The host that sent it, if it is known; from the devices on.
@@ -45,7 +45,7 @@ pub enum Next {
 }
 
 /// A stage: its name, and what it does.
-pub type Stage = (&'static str, fn(&mut Network, &mut Context) -> Next);
+pub type Stage = (&'static str, fn(&mut Network, &mut Context<'_>) -> Next);
 
 /// All stages, in order. What judges hosts (a firewall) belongs between the devices and balancing.
 pub const STAGES: [Stage; 5] = [
@@ -63,12 +63,12 @@ const MAX_OUTPUTS: usize = 2000;
 const SHARED_STAGES: usize = 2;
 
 /// What is left to do with a packet-in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
     /// Nothing.
     Done,
-    /// Forwarding by one switch at a time is another application's; the packet is given back.
-    Yours(PacketIn),
+    /// Forwarding by one switch at a time, which is another application's.
+    Yours,
 }
 
 impl Network {
@@ -76,16 +76,16 @@ impl Network {
     pub fn packet_in(
         &mut self,
         dpid: DatapathId,
-        packet: PacketIn,
-        frame: Frame,
+        packet: &PacketInRef<'_>,
+        frame: &Frame,
         now: std::time::Duration,
     ) -> Admitted {
         self.now = now;
         let at = Place::new(dpid, packet.in_port);
         let mut context = Context {
             at,
-            frame,
-            packet,
+            frame: *frame,
+            packet: *packet,
             role: PortRole::Edge,
             source: None,
             destination: None,
@@ -102,10 +102,10 @@ impl Network {
                 return Admitted::Done;
             }
         }
-        if self.settings.routed { Admitted::Done } else { Admitted::Yours(context.packet) }
+        if self.settings.routed { Admitted::Done } else { Admitted::Yours }
     }
 
-    fn stage_discovery(&mut self, context: &mut Context) -> Next {
+    fn stage_discovery(&mut self, context: &mut Context<'_>) -> Next {
         if !is_discovery(context.frame.ethertype) {
             return Next::Continue;
         }
@@ -114,7 +114,7 @@ impl Network {
         let control = |dpid: DatapathId| members.get(&dpid).map(|member| member.control).unwrap_or_default();
         let hosts = &self.hosts;
         let fate = discovery.heard(
-            &context.packet.data,
+            context.packet.data,
             context.at,
             &control,
             &|place| hosts.is_any_at(place),
@@ -136,7 +136,7 @@ impl Network {
         }
     }
 
-    fn stage_topology(&mut self, context: &mut Context) -> Next {
+    fn stage_topology(&mut self, context: &mut Context<'_>) -> Next {
         context.role = self.role(context.at);
         let group = is_group(context.frame.dst);
         match context.role {
@@ -149,7 +149,7 @@ impl Network {
         }
     }
 
-    fn stage_devices(&mut self, context: &mut Context) -> Next {
+    fn stage_devices(&mut self, context: &mut Context<'_>) -> Next {
         let frame = context.frame;
         let at = context.at;
         let onearm = self.known.placement().is_onearm();
@@ -177,7 +177,7 @@ impl Network {
 
     /// Whether a host can be attached where its frame came in: at an edge, or across foreign switches if it is not
     /// known to be somewhere else.
-    fn may_be_attached(&self, station: Station, context: &Context) -> bool {
+    fn may_be_attached(&self, station: Station, context: &Context<'_>) -> bool {
         let at = context.at;
         let known_port = self.members.get(&at.dpid).is_some_and(|member| member.ports.contains_key(&at.port));
         if !known_port || context.role == PortRole::Edge {
@@ -194,7 +194,7 @@ impl Network {
         }
     }
 
-    fn learn(&mut self, station: Station, context: &Context) {
+    fn learn(&mut self, station: Station, context: &Context<'_>) {
         let (topology, at) = (&self.topology, context.at);
         let cluster = topology.cluster(at.dpid);
         let same = |place: Place| place.dpid == at.dpid || topology.cluster(place.dpid) == cluster;
@@ -249,7 +249,7 @@ impl Network {
         }
     }
 
-    fn stage_balancing(&mut self, context: &mut Context) -> Next {
+    fn stage_balancing(&mut self, context: &mut Context<'_>) -> Next {
         if let Some(Fate::Drop(reason)) = context.decision {
             return self.drop(context, reason);
         }
@@ -260,7 +260,7 @@ impl Network {
         Next::Continue
     }
 
-    fn drop(&mut self, context: &Context, reason: DropReason) -> Next {
+    fn drop(&mut self, context: &Context<'_>, reason: DropReason) -> Next {
         let frame = &context.frame;
         if reason.wants_entry() {
             let key = Key { in_port: context.at.port, vlan: frame.vlan, src: frame.src, dst: frame.dst };
@@ -277,7 +277,7 @@ impl Network {
         })
     }
 
-    fn stage_forwarding(&mut self, context: &mut Context) -> Next {
+    fn stage_forwarding(&mut self, context: &mut Context<'_>) -> Next {
         match context.decision.unwrap_or(Fate::Flood) {
             Fate::Drop(reason) => self.drop(context, reason),
             Fate::Flood => self.flood(context),
@@ -288,7 +288,7 @@ impl Network {
     }
 
     /// Sends a frame along the broadcast tree.
-    fn flood(&mut self, context: &Context) -> Next {
+    fn flood(&mut self, context: &Context<'_>) -> Next {
         if context.role == PortRole::Blocked {
             return Next::Stop("unknown destination at a port off the broadcast tree");
         }
@@ -302,20 +302,20 @@ impl Network {
 
     /// Sends one frame straight to where it belongs, without entries. Not through foreign switches: they would learn
     /// its sender on a way that is not its own.
-    fn send_whole(&mut self, context: &Context, to: Place) -> Next {
+    fn send_whole(&mut self, context: &Context<'_>, to: Place) -> Next {
         let packet = &context.packet;
         let crosses = self.topology.is_segment(to) || self.topology.is_segment(context.at);
         if !crosses && packet.data.len() >= usize::from(packet.total_len) {
             let freed = self.sent_on(packet, context.at.dpid, &[]);
             self.out.extend(freed);
-            self.deliver(to, packet.data.clone());
+            self.deliver(to, packet.data.to_vec());
             return Next::Continue;
         }
         self.forward(context, to)
     }
 
     /// Sends a frame along a route, which those that follow take without the controller.
-    fn forward(&mut self, context: &Context, to: Place) -> Next {
+    fn forward(&mut self, context: &Context<'_>, to: Place) -> Next {
         let key = self.key_of(&context.frame);
         let Some(way) = self.plan(context.at, to, &key) else {
             return Next::Stop("there is no way to the destination");
