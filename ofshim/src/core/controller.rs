@@ -288,9 +288,6 @@ impl Controller {
 
     /// Sends what the network wants sent.
     fn obey_network(&mut self, commands: &mut Outbox, now: Duration) {
-        if !self.network.has_outs() {
-            return;
-        }
         for out in self.network.take_outs() {
             let dpid = match &out {
                 Out::FlowMod { dpid, .. }

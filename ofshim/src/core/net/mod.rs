@@ -212,12 +212,6 @@ impl Network {
         }
     }
 
-    /// Whether anything has to be done.
-    #[must_use]
-    pub fn has_outs(&self) -> bool {
-        !self.out.is_empty()
-    }
-
     /// What has to be done since this was last asked, in order.
     pub fn take_outs(&mut self) -> Vec<Out> {
         self.refresh_steering();
