@@ -40,6 +40,10 @@ pub enum Command {
     Route(RouteArgs),
     /// Say where a flow would go, and why
     Explain(ExplainArgs),
+    /// Show the counters as Prometheus reads them
+    Metrics,
+    /// Print the OpenAPI document of the HTTP interface; no controller has to run
+    Openapi,
 }
 
 /// Arguments of `route`.
@@ -161,6 +165,9 @@ pub struct RunArgs {
     /// Seconds after which a forwarding entry goes in any case; 0 never
     #[arg(long, value_name = "S", default_value_t = 120)]
     pub hard_timeout: u16,
+    /// Serve the counters to Prometheus on this TCP address too, at /metrics and nothing else
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    pub metrics: Option<SocketAddr>,
     /// How much is logged; the environment variable OFSHIM_LOG goes before it
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,

@@ -14,4 +14,5 @@ pub mod cli;
 pub mod core;
 pub mod io;
 pub mod knowledge;
+pub mod metrics;
 pub mod print;

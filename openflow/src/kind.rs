@@ -113,6 +113,12 @@ impl Kind {
     }
 }
 
+/// The name of a message type without a prefix, `PACKET_IN` say; `None` if the version does not define it.
+#[must_use]
+pub fn type_name(version: Version, byte: u8) -> Option<&'static str> {
+    Kind::from_wire(version, byte).map(|(_, name)| name)
+}
+
 const fn pick(version: Version, v1_0: Option<u8>, v1_3: Option<u8>) -> Option<u8> {
     match version {
         Version::V1_0 => v1_0,

@@ -78,6 +78,7 @@ pub use framer::{Frame, FrameError, Framer, HEADER_BYTES, MAX_MESSAGE_BYTES, REA
 pub use group::{Bucket, GroupMod, GroupModCommand, GroupType};
 pub use hello::{Hello, HelloElement};
 pub use instruction::Instruction;
+pub use kind::type_name;
 pub use message::Message;
 pub use meter::{MeterBand, MeterFlags, MeterMod, MeterModCommand};
 pub use multipart::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 use openflow::{DatapathId, FlowRemovedReason, PacketInRef, PortNo, READ_CHUNK_BYTES};
 
 use super::cookie::{Purpose, cookie};
+use super::counters::Totals;
 use super::event::{Command, ConnId, Event, Level, Settings, Source};
 use super::limit::{Limiter, more};
 use super::link::Context;
@@ -32,6 +33,7 @@ pub struct Controller {
     contests: BTreeMap<ConnId, (ConnId, Duration)>,
     network: Network,
     limiter: Limiter<LogKey>,
+    totals: Totals,
     ticked: Duration,
     /// How many events there were.
     events: u64,
@@ -55,6 +57,7 @@ impl Controller {
             by_dpid: BTreeMap::new(),
             contests: BTreeMap::new(),
             limiter: Limiter::default(),
+            totals: Totals::default(),
             ticked: Duration::ZERO,
             events: 0,
         }
@@ -67,6 +70,7 @@ impl Controller {
         let mut commands = Outbox::new(self.events, expected_bytes);
         match event {
             Event::Connected { conn, peer } => {
+                self.totals.opened += 1;
                 let session = Session::new(conn, peer, &mut self.context(&mut commands, now).1);
                 self.sessions.insert(conn, session);
             }
@@ -267,7 +271,11 @@ impl Controller {
             self.sessions.iter().filter(|(_, session)| session.is_closed()).map(|(conn, _)| *conn).collect();
         for conn in over {
             self.contests.remove(&conn);
-            let dpid = self.sessions.remove(&conn).and_then(|session| Some(session.switch()?.dpid()));
+            let session = self.sessions.remove(&conn);
+            if let Some(session) = &session {
+                self.totals.ended(session.link());
+            }
+            let dpid = session.and_then(|session| Some(session.switch()?.dpid()));
             if let Some(dpid) = dpid
                 && self.by_dpid.get(&dpid) == Some(&conn)
             {
@@ -411,6 +419,34 @@ impl Controller {
                     .collect(),
                 backends: self.known.backends().collect(),
             },
+        }
+    }
+
+    /// What is counted, for `GET /metrics`; what waits is the rim's to tell.
+    #[must_use]
+    pub fn counters(&self, now: Duration) -> view::Counters {
+        let switches = self.ready().map(|(session, switch)| view::SwitchCounters {
+            conn: session.link().conn.0,
+            dpid: switch.dpid().to_string(),
+            round_trip: self.network.control_latency_of(switch.dpid()) * 2,
+            ports: switch.ports().len(),
+            waiting_bytes: 0,
+        });
+        let mut entries = self.network.entries_by_purpose();
+        for (_, entry) in self.ready().flat_map(|(_, switch)| switch.entries().iter()) {
+            *entries.entry(entry.purpose.word()).or_default() += 1;
+        }
+        view::Counters {
+            connections: self.sessions.len(),
+            opened: self.totals.opened,
+            messages: self.totals.messages(self.sessions.values().map(Session::link)),
+            switches: switches.collect(),
+            entries,
+            trees: self.network.tree_counters(),
+            services: self.known.services().count(),
+            waiting_inputs: 0,
+            status: self.status(&[], now),
+            links: self.network.links_view(),
         }
     }
 

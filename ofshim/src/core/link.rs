@@ -40,14 +40,56 @@ pub struct Link {
     pub peer: String,
     /// The version agreed on; before that the one to write in.
     pub version: Version,
+    /// How many messages there were.
+    pub messages: MessageCounts,
     last_xid: u32,
     slot: Slot,
 }
 
+/// Where a message has its type (1.0: 5.1, 1.3: 7.1).
+const TYPE_AT: usize = 1;
+/// How many type bytes are counted; those of both versions are lower.
+pub const MESSAGE_TYPES: usize = 32;
+
+/// How many messages of each type byte there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// From the switch.
+    pub received: [u64; MESSAGE_TYPES],
+    /// To the switch.
+    pub sent: [u64; MESSAGE_TYPES],
+}
+
+impl MessageCounts {
+    /// Counts a message from the switch. Types that no version has are refused, and not counted.
+    pub fn receive(&mut self, kind: u8) {
+        count(&mut self.received, kind);
+    }
+
+    /// Counts a message to the switch.
+    pub fn send(&mut self, kind: u8) {
+        count(&mut self.sent, kind);
+    }
+
+    /// Adds what another connection had.
+    pub fn add(&mut self, other: &Self) {
+        let both = [(&mut self.received, &other.received), (&mut self.sent, &other.sent)];
+        for (sums, counts) in both {
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+}
+
+fn count(counts: &mut [u64; MESSAGE_TYPES], kind: u8) {
+    if let Some(count) = counts.get_mut(usize::from(kind)) {
+        *count += 1;
+    }
+}
+
 impl Link {
     /// A connection on which nothing was sent yet.
-    pub const fn new(conn: ConnId, peer: String, version: Version) -> Self {
-        Self { conn, peer, version, last_xid: 0, slot: Slot::NONE }
+    pub fn new(conn: ConnId, peer: String, version: Version) -> Self {
+        Self { conn, peer, version, messages: MessageCounts::default(), last_xid: 0, slot: Slot::NONE }
     }
 
     /// Sends a message under a new transaction id.
@@ -70,7 +112,13 @@ impl Link {
         write: impl FnOnce(Xid, &mut Vec<u8>) -> bool,
     ) -> bool {
         let xid = self.next_xid();
-        write(xid, ctx.commands.bytes_to(self.conn, &mut self.slot))
+        let out = ctx.commands.bytes_to(self.conn, &mut self.slot);
+        let start = out.len();
+        let wrote = write(xid, out);
+        if wrote {
+            self.messages.send(out.get(start + TYPE_AT).copied().unwrap_or(u8::MAX));
+        }
+        wrote
     }
 
     /// Sends a message under a given transaction id.
@@ -85,8 +133,11 @@ impl Link {
     }
 
     fn write(&mut self, ctx: &mut Context<'_>, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>) {
-        if let Err(error) = encode(ctx.commands.bytes_to(self.conn, &mut self.slot)) {
-            ctx.log(Level::Warn, format!("message to {} not sent: {error}", self.peer));
+        let out = ctx.commands.bytes_to(self.conn, &mut self.slot);
+        let start = out.len();
+        match encode(out) {
+            Ok(()) => self.messages.send(out.get(start + TYPE_AT).copied().unwrap_or(u8::MAX)),
+            Err(error) => ctx.log(Level::Warn, format!("message to {} not sent: {error}", self.peer)),
         }
     }
 }

@@ -13,6 +13,7 @@
 
 mod controller;
 pub mod cookie;
+mod counters;
 pub mod discover;
 pub mod entries;
 pub mod event;

@@ -301,6 +301,7 @@ impl Session {
         frame: &FrameRef<'a>,
         ctx: &mut Context<'_>,
     ) -> Result<Option<Raised<'a>>, Refusal> {
+        self.link.messages.receive(frame.kind);
         if self.stage == Stage::Hello {
             return self.hello(frame, ctx).map(|()| None);
         }

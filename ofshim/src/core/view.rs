@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The program's version.
     pub version: String,
@@ -47,7 +49,7 @@ pub struct Status {
 }
 
 /// Link discovery in [`Status`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Discovery {
     /// Milliseconds from one frame of a port to the next.
     pub period_ms: u64,
@@ -64,7 +66,7 @@ pub struct Discovery {
 }
 
 /// A switch in [`Status`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Switch {
     /// Datapath id, 16 hex digits.
     pub dpid: String,
@@ -85,7 +87,7 @@ pub struct Switch {
 }
 
 /// What is known of the balancer, in [`Status`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Balancer {
     /// Where the knowledge comes from: `daemon`, `file` or `none`.
     pub source: String,
@@ -98,7 +100,7 @@ pub struct Balancer {
 }
 
 /// A VIP in [`Balancer`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Vip {
     /// Its address.
     pub address: Ipv4Addr,
@@ -107,7 +109,7 @@ pub struct Vip {
 }
 
 /// `GET /v1/topology`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Topology {
     /// The switches with their ports.
     pub switches: Vec<SwitchPorts>,
@@ -118,7 +120,7 @@ pub struct Topology {
 }
 
 /// A directed link in [`Topology`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Link {
     /// The switch that it leaves.
     pub from: String,
@@ -141,7 +143,7 @@ pub struct Link {
 }
 
 /// A cluster of connected switches in [`Topology`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cluster {
     /// Its name: its lowest datapath id.
     pub name: String,
@@ -150,7 +152,7 @@ pub struct Cluster {
 }
 
 /// A switch in [`Topology`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchPorts {
     /// Datapath id, 16 hex digits.
     pub dpid: String,
@@ -159,7 +161,7 @@ pub struct SwitchPorts {
 }
 
 /// A port in [`SwitchPorts`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Port {
     /// Its number, as in OpenFlow 1.3.
     pub number: u32,
@@ -176,14 +178,14 @@ pub struct Port {
 }
 
 /// `GET /v1/hosts`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hosts {
     /// The learned hosts, by switch, MAC and VLAN.
     pub hosts: Vec<Host>,
 }
 
 /// A host in [`Hosts`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Its MAC.
     pub mac: String,
@@ -202,14 +204,14 @@ pub struct Host {
 }
 
 /// `GET /v1/flows`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flows {
     /// The flow entries of ours, by switch and match.
     pub flows: Vec<Flow>,
 }
 
 /// A flow entry in [`Flows`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flow {
     /// The switch.
     pub dpid: String,
@@ -247,7 +249,7 @@ pub struct Flow {
 }
 
 /// `GET /v1/route`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
     /// The port where it starts.
     pub from: String,
@@ -260,7 +262,7 @@ pub struct Route {
 }
 
 /// A way in [`Route`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Path {
     /// The sum of its links' costs.
     pub cost: u64,
@@ -269,7 +271,7 @@ pub struct Path {
 }
 
 /// A switch on a way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hop {
     /// The switch.
     pub dpid: String,
@@ -280,7 +282,7 @@ pub struct Hop {
 }
 
 /// `GET /v1/explain`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explain {
     /// The port where the flow comes in.
     pub from: String,
@@ -294,4 +296,72 @@ pub struct Explain {
     pub hops: Vec<Hop>,
     /// Whether its entries are installed.
     pub installed: bool,
+}
+
+/// What `GET /metrics` tells, before it is text.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Connections that are open, whether ready or not.
+    pub connections: usize,
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Messages.
+    pub messages: Vec<MessageCounter>,
+    /// The switches that are ready, by datapath id.
+    pub switches: Vec<SwitchCounters>,
+    /// Flow entries of ours by purpose.
+    pub entries: BTreeMap<&'static str, usize>,
+    /// The cache of shortest-path trees.
+    pub trees: TreeCounters,
+    /// Services whose answers are led to the balancer.
+    pub services: usize,
+    /// Inputs that wait for the main task.
+    pub waiting_inputs: usize,
+    /// As `GET /v1/status` tells it.
+    pub status: Status,
+    /// The directed links.
+    pub links: Vec<Link>,
+}
+
+/// Messages of one type in [`Counters`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageCounter {
+    /// The version: `1.0` or `1.3`.
+    pub openflow: String,
+    /// `in` is from switches, `out` is to them.
+    pub direction: &'static str,
+    /// The type's name in small letters: `packet_in`.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// A switch in [`Counters`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchCounters {
+    /// The number of its connection.
+    pub conn: u64,
+    /// Datapath id, 16 hex digits.
+    pub dpid: String,
+    /// How long an echo took last.
+    pub round_trip: Duration,
+    /// How many ports it has.
+    pub ports: usize,
+    /// Bytes that wait to be sent to it.
+    pub waiting_bytes: usize,
+}
+
+/// The cache of shortest-path trees in [`Counters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeCounters {
+    /// Trees that are kept.
+    pub kept: usize,
+    /// Trees that are kept at most.
+    pub limit: usize,
+    /// How often one was asked for.
+    pub asked: u64,
+    /// How often one had to be made.
+    pub made: u64,
+    /// How many distances were computed.
+    pub distances: u64,
 }

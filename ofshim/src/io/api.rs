@@ -1,43 +1,20 @@
-//! The HTTP interface on the controller's socket: what runs, read only.
-//!
-//! `GET /v1/status`, `/v1/topology`, `/v1/hosts`, `/v1/flows`, `/v1/route?from=&to=&k=`,
-//! `/v1/explain?from=&to=&protocol=&src_port=&dst_port=&vlan=`; the values are those of [`crate::core::view`].
+//! The HTTP interface on the controller's socket: what runs, read only. What may be asked is in [`super::endpoints`], the
+//! values are those of [`crate::core::view`].
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Router, serve};
-use serde::Deserialize;
-use tokio::net::UnixListener;
+use serde_json::Value;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
+use super::endpoints::{Answer, ENDPOINTS, Endpoint, Fields, Question};
 use super::run::Input;
-use crate::core::net::explain::{Asked as Flow, End};
 
-/// What may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// `/v1/status`
-    Status,
-    /// `/v1/topology`
-    Topology,
-    /// `/v1/hosts`
-    Hosts,
-    /// `/v1/flows`
-    Flows,
-    /// `/v1/route`
-    Route {
-        /// Where it starts.
-        from: End,
-        /// Where it ends.
-        to: End,
-        /// How many ways.
-        k: usize,
-    },
-    /// `/v1/explain`
-    Explain(Flow),
-}
+type Inputs = mpsc::Sender<Input>;
 
 /// A question, and where its answer goes.
 #[derive(Debug)]
@@ -45,75 +22,53 @@ pub struct Asked {
     /// What is asked.
     pub question: Question,
     /// Takes the answer, or why there is none.
-    pub answer: oneshot::Sender<Result<serde_json::Value, String>>,
+    pub answer: oneshot::Sender<Result<Value, String>>,
 }
 
 /// Serves the socket, until the main task ends.
-pub async fn run(listener: UnixListener, inputs: mpsc::Sender<Input>) {
-    let route = |question| get(move |State(inputs): State<mpsc::Sender<Input>>| answer(question, inputs));
-    let router = Router::new()
-        .route("/v1/status", route(Question::Status))
-        .route("/v1/topology", route(Question::Topology))
-        .route("/v1/hosts", route(Question::Hosts))
-        .route("/v1/flows", route(Question::Flows))
-        .route("/v1/route", get(route_to))
-        .route("/v1/explain", get(explain))
-        .with_state(inputs);
-    if let Err(error) = serve(listener, router).await {
+pub async fn run(listener: UnixListener, inputs: Inputs) {
+    if let Err(error) = serve(listener, router(&|_| true).with_state(inputs)).await {
         tracing::warn!("the controller's socket is not served any more: {error}");
     }
 }
 
-#[derive(Deserialize)]
-struct RouteQuery {
-    from: String,
-    to: String,
-    k: Option<usize>,
-}
-
-async fn route_to(State(inputs): State<mpsc::Sender<Input>>, Query(query): Query<RouteQuery>) -> Response {
-    match ends(&query.from, &query.to) {
-        Ok((from, to)) => answer(Question::Route { from, to, k: query.k.unwrap_or(1) }, inputs).await,
-        Err(told) => (StatusCode::BAD_REQUEST, told).into_response(),
+/// Serves the metrics and nothing else, to whoever reaches `listener`, until the main task ends.
+pub async fn run_metrics(listener: TcpListener, inputs: Inputs) {
+    let router = router(&|endpoint| matches!(endpoint.answer, Answer::Text(_)));
+    if let Err(error) = serve(listener, router.with_state(inputs)).await {
+        tracing::warn!("the metrics are not served any more: {error}");
     }
 }
 
-#[derive(Deserialize)]
-struct ExplainQuery {
-    from: String,
-    to: String,
-    protocol: Option<u8>,
-    src_port: Option<u16>,
-    dst_port: Option<u16>,
-    vlan: Option<u16>,
+/// Serves those endpoints that `which` names.
+fn router(which: &dyn Fn(&Endpoint) -> bool) -> Router<Inputs> {
+    let served = || ENDPOINTS.iter().filter(|endpoint| which(endpoint));
+    let paths: Vec<&str> = served().map(|endpoint| endpoint.path).collect();
+    let unknown = format!("no such path; there are GET {}", paths.join(", "));
+    let router =
+        served().fold(Router::new(), |router, endpoint| router.route(endpoint.path, handler(endpoint)));
+    router.fallback(async move || (StatusCode::NOT_FOUND, unknown.clone()))
 }
 
-/// ICMP, the protocol of a question that names none.
-const ICMP: u8 = 1;
-
-async fn explain(State(inputs): State<mpsc::Sender<Input>>, Query(query): Query<ExplainQuery>) -> Response {
-    match ends(&query.from, &query.to) {
-        Ok((from, to)) => {
-            let ports = query.src_port.zip(query.dst_port);
-            let protocol = query.protocol.unwrap_or(ICMP);
-            answer(Question::Explain(Flow { from, to, vlan: query.vlan, protocol, ports }), inputs).await
+fn handler(endpoint: &'static Endpoint) -> MethodRouter<Inputs> {
+    get(async move |State(inputs): State<Inputs>, Query(fields): Query<Fields>| {
+        match endpoint.question(&fields) {
+            Ok(question) => answer(endpoint, question, &inputs).await,
+            Err(told) => (StatusCode::BAD_REQUEST, told).into_response(),
         }
-        Err(told) => (StatusCode::BAD_REQUEST, told).into_response(),
-    }
+    })
 }
 
-fn ends(from: &str, to: &str) -> Result<(End, End), String> {
-    Ok((from.parse()?, to.parse()?))
-}
-
-async fn answer(question: Question, inputs: mpsc::Sender<Input>) -> Response {
+/// Asks the main task.
+async fn answer(endpoint: &Endpoint, question: Question, inputs: &Inputs) -> Response {
     let (answer, answered) = oneshot::channel();
     if inputs.send(Input::Asked(Asked { question, answer })).await.is_ok()
         && let Ok(answered) = answered.await
     {
-        return match answered {
-            Ok(value) => Json(value).into_response(),
-            Err(told) => (StatusCode::BAD_REQUEST, told).into_response(),
+        return match (answered, endpoint.answer) {
+            (Ok(Value::String(text)), Answer::Text(kind)) => ([(CONTENT_TYPE, kind)], text).into_response(),
+            (Ok(value), _) => Json(value).into_response(),
+            (Err(told), _) => (StatusCode::BAD_REQUEST, told).into_response(),
         };
     }
     (StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping").into_response()

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 
 use super::http::{self, HttpError};
+use super::openapi;
 use super::socket::SOCKET_NAME;
 use crate::cli::{Command, ExplainArgs, Protocol};
 use crate::print;
@@ -30,6 +31,11 @@ pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
             ask(run_dir, &target, args.json, print::route).await
         }
         Command::Explain(args) => ask(run_dir, &explain_target(args), args.json, print::explain).await,
+        Command::Metrics => {
+            let body = fetch(run_dir, "/metrics").await?;
+            String::from_utf8(body).context("the answer is not text")
+        }
+        Command::Openapi => Ok(format!("{:#}\n", openapi::document())),
         Command::Run(_) => bail!("run is no read command"),
     }
 }
@@ -41,10 +47,7 @@ async fn ask<T: DeserializeOwned>(
     text: fn(&T) -> String,
 ) -> anyhow::Result<String> {
     let socket = run_dir.join(SOCKET_NAME);
-    let body = match http::get(&socket, target, LIMIT).await {
-        Ok(body) => body,
-        Err(error) => bail!("{}", explain(&error, run_dir)),
-    };
+    let body = fetch(run_dir, target).await?;
     let value: serde_json::Value = serde_json::from_slice(&body)
         .with_context(|| format!("{}: the answer is not JSON", socket.display()))?;
     if json {
@@ -54,6 +57,14 @@ async fn ask<T: DeserializeOwned>(
         format!("{}: the controller is of another version than this command", socket.display())
     })?;
     Ok(text(&value))
+}
+
+/// What the controller answers.
+async fn fetch(run_dir: &Path, target: &str) -> anyhow::Result<Vec<u8>> {
+    match http::get(&run_dir.join(SOCKET_NAME), target, LIMIT).await {
+        Ok(body) => Ok(body),
+        Err(error) => bail!("{}", explain(&error, run_dir)),
+    }
 }
 
 fn explain_target(args: &ExplainArgs) -> String {

@@ -3,7 +3,9 @@
 pub mod api;
 pub mod client;
 pub mod daemon;
+pub mod endpoints;
 pub mod http;
+pub mod openapi;
 pub mod run;
 pub mod socket;
 pub mod switch;

@@ -9,13 +9,16 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow, bail};
 use lb_core::host::config::Config;
 use openflow::Version;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::api::{self, Asked, Question};
+use super::api::{self, Asked};
 use super::daemon;
+use super::endpoints::Question;
+use super::openapi;
 use super::socket::ApiSocket;
 use super::switch::{self, Connection};
 use crate::cli::{self, OpenFlow, RunArgs};
@@ -24,6 +27,7 @@ use crate::core::{
     AskedRole, Command, ConnId, Controller, Event, Level, Settings, Source, TICK, VipKnowledge,
 };
 use crate::knowledge;
+use crate::metrics;
 
 /// The most switches at a time.
 const MAX_SWITCHES: usize = 1024;
@@ -57,6 +61,10 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     for address in &args.listen {
         listeners.push(bind(*address).await?);
     }
+    let metrics_listener = match args.metrics {
+        Some(address) => Some(bind_metrics(address).await?),
+        None => None,
+    };
     let (_socket, api_listener) = ApiSocket::bind(run_dir)?;
     let stop = Stop::new()?;
 
@@ -69,6 +77,9 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
         tokio::spawn(switch::accept(listener, inputs.clone()));
     }
     tokio::spawn(api::run(api_listener, inputs.clone()));
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(api::run_metrics(listener, inputs.clone()));
+    }
     tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone()));
     let main = Main {
         controller: Controller::new(settings),
@@ -145,6 +156,12 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         ),
         Err(error) => bail!("cannot listen on {address}: {error}; choose another address with --listen"),
     }
+}
+
+async fn bind_metrics(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| anyhow!("--metrics {address}: cannot listen there: {error}; name another address"))
 }
 
 /// The signals that end the controller.
@@ -249,16 +266,29 @@ impl Main {
         }
     }
 
+    /// The metrics, with what waits before and behind the controller.
+    fn metrics(&self, now: Duration) -> String {
+        let mut counters = self.controller.counters(now);
+        counters.waiting_inputs = self.inputs.max_capacity() - self.inputs.capacity();
+        for switch in &mut counters.switches {
+            let connection = self.connections.get(&ConnId(switch.conn));
+            switch.waiting_bytes = connection.map_or(0, Connection::waiting_bytes);
+        }
+        metrics::text(&counters)
+    }
+
     fn asked(&mut self, asked: Asked) {
         let now = self.now();
-        let controller = &mut self.controller;
+        let controller = &self.controller;
         let value = match asked.question {
             Question::Status => json(&controller.status(&self.listen, now)),
             Question::Topology => json(&controller.topology()),
             Question::Hosts => json(&controller.hosts(now)),
             Question::Flows => json(&controller.flows(now)),
             Question::Route { from, to, k } => controller.route(from, to, k).and_then(|route| json(&route)),
-            Question::Explain(flow) => controller.explain(flow).and_then(|explained| json(&explained)),
+            Question::OpenApi => Ok(openapi::document()),
+            Question::Metrics => Ok(Value::String(self.metrics(now))),
+            Question::Explain(flow) => self.controller.explain(flow).and_then(|explained| json(&explained)),
         };
         // Whoever asked may be gone.
         let _ = asked.answer.send(value);

@@ -72,6 +72,11 @@ impl Connection {
         Ok(())
     }
 
+    /// How many bytes wait to be written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Reads no more, sends what is queued for a short while, and closes.
     pub fn close(mut self) {
         self.reader.abort();

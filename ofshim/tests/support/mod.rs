@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod ovs;
+pub mod switch;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,8 +1,9 @@
 //! What the read commands show of the network.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openflow::PortNo;
+use openflow::{DatapathId, PortNo};
 
 use super::Network;
 use super::key::FlowKey;
@@ -16,6 +17,30 @@ impl Network {
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
         (self.hosts.len(), self.flows.hop_count() + self.ahead.iter().count() + self.steering.iter().count())
+    }
+
+    /// How many entries there are, by the word for their purpose.
+    #[must_use]
+    pub fn entries_by_purpose(&self) -> BTreeMap<&'static str, usize> {
+        BTreeMap::from([
+            (Purpose::Route.word(), self.flows.hop_count()),
+            (Purpose::Ahead.word(), self.ahead.iter().count()),
+            (Purpose::Steer.word(), self.steering.iter().count()),
+        ])
+    }
+
+    /// How long a message to or from a switch takes.
+    #[must_use]
+    pub fn control_latency_of(&self, dpid: DatapathId) -> Duration {
+        self.members.get(&dpid).map(|member| member.control).unwrap_or_default()
+    }
+
+    /// The figures of the cache of shortest-path trees.
+    #[must_use]
+    pub fn tree_counters(&self) -> view::TreeCounters {
+        let (routes, distances) = self.topology.tree_figures();
+        let (asked, made) = routes.look_ups();
+        view::TreeCounters { kept: routes.len(), limit: routes.limit(), asked, made, distances }
     }
 
     /// How many directed links and clusters there are.

@@ -28,6 +28,7 @@ pub struct Routes {
     uses: BTreeSet<(u64, Node)>,
     clock: u64,
     limit: usize,
+    made: u64,
     recomputed: u64,
 }
 
@@ -48,7 +49,7 @@ impl Routes {
     /// No tree, and room for `limit` of them.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { trees: BTreeMap::new(), uses: BTreeSet::new(), clock: 0, limit, recomputed: 0 }
+        Self { trees: BTreeMap::new(), uses: BTreeSet::new(), clock: 0, limit, made: 0, recomputed: 0 }
     }
 
     /// How many trees there are.
@@ -67,6 +68,18 @@ impl Routes {
     #[must_use]
     pub fn has(&self, destination: Node) -> bool {
         self.trees.contains_key(&destination)
+    }
+
+    /// How many trees are kept at most.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How often a tree was asked for, and how often it had to be made.
+    #[must_use]
+    pub const fn look_ups(&self) -> (u64, u64) {
+        (self.clock, self.made)
     }
 
     /// How many distances were computed so far.
@@ -133,6 +146,7 @@ impl Routes {
                 self.trees.remove(&oldest);
             }
             let distances = from_scratch(graph, destination);
+            self.made += 1;
             self.recomputed += distances.len() as u64;
             self.trees.insert(destination, Tree { distances, used: now });
         }

@@ -1,0 +1,247 @@
+//! What may be asked over HTTP: one table, from which the socket is served and the OpenAPI document is made.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use schemars::{Schema, SchemaGenerator};
+
+use crate::core::net::explain::{Asked as Flow, End, MAX_PATHS};
+use crate::core::view;
+
+/// What may be asked of the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `/v1/status`
+    Status,
+    /// `/v1/topology`
+    Topology,
+    /// `/v1/hosts`
+    Hosts,
+    /// `/v1/flows`
+    Flows,
+    /// `/v1/route`
+    Route {
+        /// Where it starts.
+        from: End,
+        /// Where it ends.
+        to: End,
+        /// How many ways.
+        k: usize,
+    },
+    /// `/v1/explain`
+    Explain(Flow),
+    /// `/metrics`: text in a JSON string
+    Metrics,
+    /// `/openapi.json`
+    OpenApi,
+}
+
+/// The fields of a question, by name.
+pub type Fields = BTreeMap<String, String>;
+
+/// Something that may be asked.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its path.
+    pub path: &'static str,
+    /// Its name, for programs that are made from the document.
+    pub operation: &'static str,
+    /// What it tells.
+    pub summary: &'static str,
+    /// The fields that it takes.
+    pub fields: &'static [Field],
+    /// What the answer is.
+    pub answer: Answer,
+    read: fn(&Fields) -> Result<Question, String>,
+}
+
+/// A field of a question.
+#[derive(Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it has to be there.
+    pub required: bool,
+    /// What it is.
+    pub summary: &'static str,
+    /// Its JSON type: `string` or `integer`.
+    pub kind: &'static str,
+    /// The least and the greatest value of an integer.
+    pub range: (u32, u32),
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// JSON of this schema.
+    Json(fn(&mut SchemaGenerator) -> Schema),
+    /// JSON that has a schema of its own.
+    Document,
+    /// Text of this type.
+    Text(&'static str),
+}
+
+/// ICMP, the protocol of a question that names none.
+const ICMP: u8 = 1;
+const U16: (u32, u32) = (0, 65_535);
+
+const fn text(name: &'static str, summary: &'static str) -> Field {
+    Field { name, required: true, summary, kind: "string", range: (0, 0) }
+}
+
+const fn number(name: &'static str, summary: &'static str, range: (u32, u32)) -> Field {
+    Field { name, required: false, summary, kind: "integer", range }
+}
+
+/// All that may be asked.
+pub const ENDPOINTS: [Endpoint; 8] = [
+    Endpoint {
+        path: "/v1/status",
+        operation: "status",
+        summary: "The controller, its switches, and what it knows of the balancer",
+        fields: &[],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Status>),
+        read: |_| Ok(Question::Status),
+    },
+    Endpoint {
+        path: "/v1/topology",
+        operation: "topology",
+        summary: "The switches with their ports, the links, the clusters",
+        fields: &[],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Topology>),
+        read: |_| Ok(Question::Topology),
+    },
+    Endpoint {
+        path: "/v1/hosts",
+        operation: "hosts",
+        summary: "The known hosts",
+        fields: &[],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Hosts>),
+        read: |_| Ok(Question::Hosts),
+    },
+    Endpoint {
+        path: "/v1/flows",
+        operation: "flows",
+        summary: "The controller's own flow entries",
+        fields: &[],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Flows>),
+        read: |_| Ok(Question::Flows),
+    },
+    Endpoint {
+        path: "/v1/route",
+        operation: "route",
+        summary: "The shortest ways from one host or port to another",
+        fields: &[
+            text("from", "Where it starts: a MAC, an IP address, or a port as 0000000000000001:3"),
+            text("to", "Where it ends, written the same"),
+            number("k", "How many ways, cheapest first [default: 1]", (1, MAX_PATHS as u32)),
+        ],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Route>),
+        read: |fields| {
+            let (from, to) = (required(fields, "from")?, required(fields, "to")?);
+            Ok(Question::Route { from, to, k: field(fields, "k")?.unwrap_or(1) })
+        },
+    },
+    Endpoint {
+        path: "/v1/explain",
+        operation: "explain",
+        summary: "Where a flow would go, and why",
+        fields: &[
+            text("from", "The host that sends: a MAC or an IP address"),
+            text("to", "The host or VIP that it sends to"),
+            number("protocol", "IP protocol [default: 1, ICMP]", (0, 255)),
+            number("src_port", "Source port of TCP and UDP; with dst_port", U16),
+            number("dst_port", "Destination port of TCP and UDP; with src_port", U16),
+            number("vlan", "VLAN id [default: the sender's]", (0, 4095)),
+        ],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Explain>),
+        read: |fields| {
+            let ports = field(fields, "src_port")?.zip(field(fields, "dst_port")?);
+            let protocol = field(fields, "protocol")?.unwrap_or(ICMP);
+            let (from, to) = (required(fields, "from")?, required(fields, "to")?);
+            Ok(Question::Explain(Flow { from, to, vlan: field(fields, "vlan")?, protocol, ports }))
+        },
+    },
+    Endpoint {
+        path: "/metrics",
+        operation: "metrics",
+        summary: "The counters as Prometheus reads them",
+        fields: &[],
+        answer: Answer::Text(crate::metrics::CONTENT_TYPE),
+        read: |_| Ok(Question::Metrics),
+    },
+    Endpoint {
+        path: "/openapi.json",
+        operation: "openapi",
+        summary: "This document",
+        fields: &[],
+        answer: Answer::Document,
+        read: |_| Ok(Question::OpenApi),
+    },
+];
+
+impl Endpoint {
+    /// The question that these fields make.
+    ///
+    /// # Errors
+    /// A field is missing, not known, or has no sense. One line.
+    pub fn question(&self, fields: &Fields) -> Result<Question, String> {
+        for (name, value) in fields {
+            let Some(known) = self.fields.iter().find(|field| field.name == name) else {
+                let names: Vec<&str> = self.fields.iter().map(|field| field.name).collect();
+                let takes = if names.is_empty() { "no field".to_owned() } else { names.join(", ") };
+                return Err(format!("{} has no field {name:?}; it takes {takes}", self.path));
+            };
+            known.check(value)?;
+        }
+        (self.read)(fields)
+    }
+}
+
+impl Field {
+    fn check(&self, value: &str) -> Result<(), String> {
+        let (least, greatest) = self.range;
+        let fits = self.kind != "integer"
+            || value.parse::<u32>().is_ok_and(|number| (least..=greatest).contains(&number));
+        let name = self.name;
+        if fits { Ok(()) } else { Err(format!("{name}={value:?} is no number from {least} to {greatest}")) }
+    }
+}
+
+fn field<T: FromStr>(fields: &Fields, name: &str) -> Result<Option<T>, String> {
+    let Some(value) = fields.get(name) else { return Ok(None) };
+    value.parse().map(Some).map_err(|_| format!("{name}={value:?} is not understood"))
+}
+
+fn required(fields: &Fields, name: &str) -> Result<End, String> {
+    fields.get(name).ok_or_else(|| format!("the field {name:?} is missing"))?.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(path: &str, fields: &[(&str, &str)]) -> Result<Question, String> {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        ENDPOINTS.iter().find(|endpoint| endpoint.path == path).unwrap().question(&fields)
+    }
+
+    #[test]
+    fn fields_are_read_and_refused_by_name() {
+        let to = "10.0.0.2".parse().unwrap();
+        let from = "1:3".parse().unwrap();
+        assert_eq!(
+            ask("/v1/route", &[("from", "1:3"), ("to", "10.0.0.2")]),
+            Ok(Question::Route { from, to, k: 1 })
+        );
+        let refused = |path, fields: &[(&str, &str)]| ask(path, fields).unwrap_err();
+        assert_eq!(refused("/v1/status", &[("a", "b")]), "/v1/status has no field \"a\"; it takes no field");
+        assert!(refused("/v1/route", &[("from", "1:3")]).contains("\"to\" is missing"));
+        assert!(refused("/v1/route", &[("form", "1:3")]).contains("it takes from, to, k"));
+        let many = [("from", "1:3"), ("to", "1:4"), ("k", "1000")];
+        assert_eq!(refused("/v1/route", &many), "k=\"1000\" is no number from 1 to 64");
+        let vlan = [("from", "1:3"), ("to", "1:4"), ("vlan", "x")];
+        assert!(refused("/v1/explain", &vlan).contains("vlan=\"x\" is no number from 0 to 4095"));
+        assert!(refused("/v1/route", &[("from", "nobody"), ("to", "1:4")]).contains("\"nobody\" is no host"));
+    }
+}
