@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::{Key as PrefixOf, LpmTrie};
 use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
-use aya::programs::{ProgramInfo, Xdp};
+use aya::programs::Xdp;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions};
 use lb_core::host::slots;
@@ -83,28 +83,19 @@ impl Program {
     /// # Errors
     /// The object is missing (the message names the command that builds it), or the kernel refuses it.
     pub fn load(scenario: &Scenario) -> Result<Self> {
-        Self::load_object(&object_path(), scenario, true)
+        Self::load_object(&object_path(), scenario)
     }
 
-    /// The same with the kernel's clock and random numbers, as in service.
+    /// Loads another object.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_in_service(scenario: &Scenario) -> Result<Self> {
-        Self::load_object(&object_path(), scenario, false)
-    }
-
-    /// Loads another object, with fixed clock and random numbers or those of the kernel.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_object(path: &Path, scenario: &Scenario, fixed_inputs: bool) -> Result<Self> {
+    pub fn load_object(path: &Path, scenario: &Scenario) -> Result<Self> {
         let bytes = fs::read(path).with_context(|| {
             format!("no XDP object at {}: build it with `cargo xtask build-ebpf --release`", path.display())
         })?;
         let mut loader = EbpfLoader::new();
-        let fixed = u32::from(fixed_inputs);
-        loader.override_global("FIXED_INPUTS", &fixed, true);
+        loader.override_global("FIXED_INPUTS", &1u32, true);
         // A reset walks through all of a table: as small as may be.
         let entries = scenario.connections.next_power_of_two().max(1 << 10);
         for name in ["CONNS", "HALF_OPEN", "SNATS", "AFFINITY", "SOURCES", "FRAGMENTS"] {
@@ -133,14 +124,6 @@ impl Program {
         };
         program.change(scenario)?;
         Ok(program)
-    }
-
-    /// What the kernel says about the program.
-    ///
-    /// # Errors
-    /// It says nothing.
-    pub fn info(&mut self) -> Result<ProgramInfo> {
-        Ok(xdp(&mut self.ebpf, BALANCER)?.info()?)
     }
 
     fn map(&mut self, name: &str) -> Result<&mut Map> {
@@ -366,23 +349,6 @@ impl Program {
         };
         let result = xdp(&mut self.ebpf, BALANCER)?.test_run(options).context("BPF_PROG_TEST_RUN")?;
         Ok((result.return_value, result.data_size_out as usize))
-    }
-
-    /// Runs a program, [`BALANCER`] or [`PASS`], `repeat` times on one frame, each time on what the last time
-    /// left; nanoseconds a run.
-    ///
-    /// # Errors
-    /// The kernel refuses the run.
-    pub fn time(&mut self, program: &str, frame: &[u8], ifindex: u32, repeat: u32) -> Result<u64> {
-        let context = context(frame.len(), ifindex);
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            ctx_in: Some(&context),
-            repeat,
-            ..TestRunOptions::default()
-        };
-        let result = xdp(&mut self.ebpf, program)?.test_run(options).context("BPF_PROG_TEST_RUN")?;
-        Ok(result.duration.as_nanos() as u64)
     }
 
     fn only_device(&mut self, slot: u16) -> Result<()> {

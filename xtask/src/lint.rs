@@ -11,7 +11,8 @@ use crate::process;
 use crate::project::Project;
 
 /// Who may import whom, of our own crates. `tests` may use all.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
+    ("lb-bench", &["lb-core", "lb-user", "tests"]),
     ("lb-core", &[]),
     ("lb-ebpf", &["lb-core"]),
     ("lb-user", &["lb-core"]),

@@ -37,6 +37,8 @@ enum Command {
     TestKernel,
     /// Show the balancer at work in Mininet
     Demo(commands::demo::Args),
+    /// Measure what the balancer costs
+    Bench(commands::bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Ci => commands::ci::run(),
         Command::TestKernel => commands::test_kernel::run(),
         Command::Demo(args) => commands::demo::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),

@@ -64,6 +64,19 @@ pub fn capture(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// As [`capture`], for programs that tell their progress on standard error: that goes on to this program's.
+pub fn capture_result(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})", shown(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// As [`run`], with no input, and kills the program after `limit`.
 pub fn run_bounded(command: &mut Command, limit: Duration) -> Result<()> {
     let mut child =

@@ -41,7 +41,7 @@ fn what_only_the_kernel_shows() {
 
 #[test]
 fn a_missing_object_names_the_command_that_builds_it() {
-    let failure = Program::load_object(Path::new("/nonexistent/lb.bpf.o"), &lab(), true).map(drop);
+    let failure = Program::load_object(Path::new("/nonexistent/lb.bpf.o"), &lab()).map(drop);
     let message = failure.expect_err("there is no such file").to_string();
     assert!(message.contains("/nonexistent/lb.bpf.o"), "{message}");
     assert!(message.contains("cargo xtask build-ebpf --release"), "{message}");

@@ -21,20 +21,25 @@ pub struct Args {
     pub release: bool,
 }
 
-/// One of the two objects.
+/// One of the objects.
 struct Variant {
     file: &'static str,
+    binary: &'static str,
     features: &'static [&'static str],
 }
 
+const BALANCER: &str = "lb-ebpf";
+
 const VARIANTS: [Variant; 2] = [
-    Variant { file: "lb.bpf.o", features: &[] },
+    Variant { file: "lb.bpf.o", binary: BALANCER, features: &[] },
     // Separate, because bpftool and libbpf cannot load an object that carries the logging maps.
-    Variant { file: "lb-log.bpf.o", features: &["log"] },
+    Variant { file: "lb-log.bpf.o", binary: BALANCER, features: &["log"] },
 ];
 
+/// The programs that measure the balancer: no part of it.
+const BENCH: Variant = Variant { file: "bench.bpf.o", binary: "bench", features: &[] };
+
 const TARGET: &str = "bpfel-unknown-none";
-const BINARY: &str = "lb-ebpf";
 
 /// Runs the command by itself: one line for each object.
 pub fn run(args: &Args) -> Result<u8> {
@@ -48,6 +53,18 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// Builds both objects where their inputs changed, and says in a line each what there is now.
 pub fn build(project: &Project, release: bool) -> Result<Vec<String>> {
+    build_variants(project, release, &VARIANTS)
+}
+
+/// Builds the object of the measuring programs likewise; its file.
+pub fn build_bench(project: &Project) -> Result<PathBuf> {
+    for line in build_variants(project, true, &[BENCH])? {
+        eprintln!("{line}");
+    }
+    Ok(project.ebpf_objects().join(BENCH.file))
+}
+
+fn build_variants(project: &Project, release: bool, variants: &[Variant]) -> Result<Vec<String>> {
     let (compiler, linker) = tools()?;
     let flags = rustflags(&linker);
     if !linker.misaligned_access {
@@ -59,7 +76,7 @@ pub fn build(project: &Project, release: bool) -> Result<Vec<String>> {
         );
     }
     let sources = inputs(project)?;
-    VARIANTS
+    variants
         .iter()
         .map(|variant| build_variant(project, variant, release, &compiler, &flags, &sources))
         .collect()
@@ -131,7 +148,7 @@ fn compile(
     let mut command = compiler.cargo();
     command
         .current_dir(project.ebpf_crate())
-        .args(["build", "--quiet", "--bin", BINARY, "--target", TARGET, "-Zbuild-std=core"])
+        .args(["build", "--quiet", "--bin", variant.binary, "--target", TARGET, "-Zbuild-std=core"])
         .env("CARGO_TARGET_DIR", &folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if release {
@@ -147,7 +164,7 @@ fn compile(
     if !output.status.success() {
         bail!("the XDP object cannot be built: `{}` failed ({})", process::shown(&command), output.status);
     }
-    Ok(folder.join(TARGET).join(if release { "release" } else { "debug" }).join(BINARY))
+    Ok(folder.join(TARGET).join(if release { "release" } else { "debug" }).join(variant.binary))
 }
 
 /// Drops what rustc says of each BPF feature that is not stable, which is every one.

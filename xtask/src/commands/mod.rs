@@ -1,5 +1,6 @@
 //! One file per command. Each `run` returns the exit status of the whole program.
 
+pub mod bench;
 pub mod build_ebpf;
 pub mod ci;
 pub mod demo;
