@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::core;
 use crate::core::net::explain::End;
 
+/// Status of the process when a check of `doctor` fails.
+pub const EXIT_FAILED: u8 = 1;
 /// Status of the process for input that is refused.
 pub const EXIT_REFUSED: u8 = 2;
 
@@ -42,6 +44,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show the counters as Prometheus reads them
     Metrics,
+    /// Look for what keeps Open vSwitch's bridges from being served, and name what mends it
+    Doctor(DoctorArgs),
     /// Print the OpenAPI document of the HTTP interface; no controller has to run
     Openapi,
 }
@@ -171,6 +175,17 @@ pub struct RunArgs {
     /// How much is logged; the environment variable OFSHIM_LOG goes before it
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Bridges to look at [default: all]
+    #[arg(value_name = "BRIDGE")]
+    pub bridges: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of the read commands.

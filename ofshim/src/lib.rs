@@ -12,6 +12,7 @@
 
 pub mod cli;
 pub mod core;
+pub mod doctor;
 pub mod io;
 pub mod knowledge;
 pub mod metrics;

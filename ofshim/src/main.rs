@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use ofshim::cli::{Cli, Command, EXIT_REFUSED, LogLevel, refusal};
+use ofshim::cli::{Cli, Command, EXIT_FAILED, EXIT_REFUSED, LogLevel, refusal};
+use ofshim::doctor::Level;
 use ofshim::io::{client, run};
 use tracing_subscriber::EnvFilter;
 
@@ -21,18 +22,22 @@ fn main() -> ExitCode {
         match &cli.command {
             Command::Run(args) => {
                 start_log(args.log_level);
-                run::run(args, &cli.run_dir).await.map(|()| String::new())
+                run::run(args, &cli.run_dir).await.map(|()| (String::new(), ExitCode::SUCCESS))
             }
-            read => client::read(read, &cli.run_dir).await,
+            Command::Doctor(args) => client::doctor(args, &cli.run_dir).await.map(|(text, level)| {
+                let failed = level == Level::Fail;
+                (text, if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+            }),
+            read => client::read(read, &cli.run_dir).await.map(|text| (text, ExitCode::SUCCESS)),
         }
     });
     // A connection that is being closed must not hold the end up.
     runtime.shutdown_background();
     match done {
         // Nobody is left to be told when the output is closed.
-        Ok(text) => {
+        Ok((text, code)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            code
         }
         Err(error) => refuse(&format!("{error:#}")),
     }

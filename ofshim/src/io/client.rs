@@ -9,8 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::http::{self, HttpError};
 use super::openapi;
+use super::ovs;
 use super::socket::SOCKET_NAME;
-use crate::cli::{Command, ExplainArgs, Protocol};
+use crate::cli::{Command, DoctorArgs, ExplainArgs, Protocol};
+use crate::core::view::Status;
+use crate::doctor::{self, Facts, Level, Report, Running, Trouble};
 use crate::print;
 
 /// How long the controller may take.
@@ -36,8 +39,41 @@ pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
             String::from_utf8(body).context("the answer is not text")
         }
         Command::Openapi => Ok(format!("{:#}\n", openapi::document())),
-        Command::Run(_) => bail!("run is no read command"),
+        Command::Run(_) | Command::Doctor(_) => bail!("this is no read command"),
     }
+}
+
+/// Runs `ofshim doctor`: what to print, and the worst finding.
+///
+/// # Errors
+/// A bridge that was named is not there. One line.
+pub async fn doctor(args: &DoctorArgs, run_dir: &Path) -> anyhow::Result<(String, Level)> {
+    let socket = run_dir.join(SOCKET_NAME);
+    let controller = match http::get(&socket, "/v1/status", LIMIT).await {
+        Ok(body) => running(&body).map_err(|what| Trouble { what, mend: None }),
+        Err(error) => Err(Trouble {
+            what: explain(&error, run_dir),
+            mend: Some("ofshim run --listen 127.0.0.1:6653".to_owned()),
+        }),
+    };
+    let facts = Facts { controller, ovs: ovs::collect(&args.bridges) };
+    if let Ok(found) = &facts.ovs
+        && let Some(missing) =
+            args.bridges.iter().find(|name| found.bridges.iter().all(|one| one.name != **name))
+    {
+        bail!("there is no bridge {missing}; 'ovs-vsctl list-br' lists them");
+    }
+    let report = Report::of(&facts);
+    let text =
+        if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { doctor::text(&report) };
+    Ok((text, report.status))
+}
+
+fn running(body: &[u8]) -> Result<Running, String> {
+    let status: Status = serde_json::from_slice(body)
+        .map_err(|_| "the controller is of another version than this command".to_owned())?;
+    let switches = status.switches.into_iter().map(|switch| switch.dpid).collect();
+    Ok(Running { listen: status.listen, switches })
 }
 
 async fn ask<T: DeserializeOwned>(

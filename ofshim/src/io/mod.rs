@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod endpoints;
 pub mod http;
 pub mod openapi;
+pub mod ovs;
 pub mod run;
 pub mod socket;
 pub mod switch;
