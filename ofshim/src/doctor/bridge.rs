@@ -25,7 +25,7 @@ fn protocols(bridge: &Bridge) -> Check {
     let name = &bridge.name;
     let has =
         |version: &&str| bridge.protocols.is_empty() || bridge.protocols.iter().any(|one| one == version);
-    let common: Vec<&str> = SPOKEN.iter().copied().filter(|version| has(&version)).collect();
+    let common: Vec<&str> = SPOKEN.iter().copied().filter(|version| has(version)).collect();
     let told = if bridge.protocols.is_empty() { "all".to_owned() } else { bridge.protocols.join(", ") };
     let mend = Some(format!("ovs-vsctl set bridge {name} protocols=OpenFlow13"));
     match common.last() {

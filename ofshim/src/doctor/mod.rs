@@ -172,7 +172,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = Vec::new();
     match &facts.ovs {
         Err(trouble) => {
-            checks.push(check("open-vswitch", "", Level::Fail, &trouble.what, trouble.mend.clone()))
+            checks.push(check("open-vswitch", "", Level::Fail, &trouble.what, trouble.mend.clone()));
         }
         Ok(ovs) => machine(ovs, &mut checks),
     }
@@ -183,7 +183,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
             checks.push(check("controller", "", Level::Ok, &what, None));
         }
         Err(trouble) => {
-            checks.push(check("controller", "", Level::Warn, &trouble.what, trouble.mend.clone()))
+            checks.push(check("controller", "", Level::Warn, &trouble.what, trouble.mend.clone()));
         }
     }
     for bridge in facts.ovs.iter().flat_map(|ovs| &ovs.bridges) {
