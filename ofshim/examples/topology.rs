@@ -1,5 +1,7 @@
-//! What the topology costs: all shortest-path trees from scratch, one link that goes and comes, one look-up. Prints a
-//! table; `cargo run --release -p ofshim --example topology`.
+//! What the topology costs: all shortest-path trees from scratch, one link that goes and comes, one look-up.
+//!
+//! `cargo run --release -p ofshim --example topology` prints a table, with `-- --json` an object a line, in nanoseconds.
+//! `cargo xtask bench controller` runs it several times.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,10 @@ use openflow::{DatapathId, PortNo};
 
 /// How often each link change is measured; the median counts.
 const ROUNDS: usize = 21;
+/// How often everything is computed anew; the median counts.
+const FULL_ROUNDS: usize = 3;
+/// How many routes are looked up.
+const LOOK_UPS: u32 = 10_000;
 
 /// Switches in pairs: which are wired together.
 type Wires = Vec<(u64, u64)>;
@@ -56,7 +62,7 @@ fn connect(topology: &mut Topology, number: usize, wire: (u64, u64)) {
 }
 
 /// All trees that are kept, asked for one by one.
-fn all_trees(topology: &mut Topology, size: u64) -> Duration {
+fn trees_of(topology: &mut Topology, size: u64) -> Duration {
     let start = Instant::now();
     for to in 0..size.min(1000) {
         let _ = topology.path(DatapathId((to + 1) % size), DatapathId(to), &|_| 0);
@@ -69,13 +75,29 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-fn row(name: &str, size: u64, wires: &Wires) {
+/// What was measured of one network; medians.
+struct Row {
+    network: &'static str,
+    switches: u64,
+    wires: usize,
+    /// Everything is computed anew.
+    all_trees: Duration,
+    /// A link goes, and everything is brought up to date.
+    link_gone: Duration,
+    /// It comes back.
+    link_back: Duration,
+    /// A route between two switches.
+    look_up: Duration,
+}
+
+fn measure(network: &'static str, size: u64, wires: &Wires) -> Row {
     let mut topology = Topology::default();
     (0..size).for_each(|dpid| topology.add_switch(DatapathId(dpid)));
     for (number, wire) in wires.iter().enumerate() {
         connect(&mut topology, number, *wire);
     }
-    let full = all_trees(&mut topology, size);
+    let all_trees = (0..FULL_ROUNDS).map(|_| trees_of(&mut topology.clone(), size)).collect();
+    trees_of(&mut topology, size);
     let (mut gone, mut back) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let number = wires.len() * round / ROUNDS;
@@ -91,26 +113,64 @@ fn row(name: &str, size: u64, wires: &Wires) {
         back.push(start.elapsed());
     }
     let start = Instant::now();
-    let lookups = 10_000_u64;
-    for number in 0..lookups {
-        let (from, to) = (DatapathId(number * 7 % size), DatapathId(number * 13 % size.min(1000)));
-        assert!(topology.path(from, to, &|_| 0).is_some() || name == "fat tree");
+    for number in 0..LOOK_UPS {
+        let (from, to) =
+            (DatapathId(u64::from(number) * 7 % size), DatapathId(u64::from(number) * 13 % size.min(1000)));
+        assert!(topology.path(from, to, &|_| 0).is_some() || network == "fat tree");
     }
-    let lookup = start.elapsed() / 10_000;
-    let worse = median(gone);
-    println!(
-        "{name:<9} {size:>5} switches {:>6} wires: all trees {full:>10.1?}, link gone {worse:>10.1?} ({:.0} x faster), link \
-         back {:>10.1?}, look-up {lookup:?}",
-        wires.len(),
-        full.as_secs_f64() / worse.as_secs_f64().max(1e-9),
-        median(back),
-    );
+    let look_up = start.elapsed() / LOOK_UPS;
+    Row {
+        network,
+        switches: size,
+        wires: wires.len(),
+        all_trees: median(all_trees),
+        link_gone: median(gone),
+        link_back: median(back),
+        look_up,
+    }
+}
+
+impl Row {
+    fn json(&self) -> serde_json::Value {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        serde_json::json!({
+            "network": self.network,
+            "switches": self.switches,
+            "wires": self.wires,
+            "all_trees_ns": ns(self.all_trees),
+            "link_gone_ns": ns(self.link_gone),
+            "link_back_ns": ns(self.link_back),
+            "look_up_ns": ns(self.look_up),
+        })
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{:<9} {:>5} switches {:>6} wires: all trees {:>10.1?}, link gone {:>10.1?} ({:.1} x faster), link back \
+             {:>10.1?}, look-up {:?}",
+            self.network,
+            self.switches,
+            self.wires,
+            self.all_trees,
+            self.link_gone,
+            self.all_trees.as_secs_f64() / self.link_gone.as_secs_f64().max(1e-9),
+            self.link_back,
+            self.look_up,
+        )
+    }
 }
 
 fn main() {
+    let json = std::env::args().any(|word| word == "--json");
     for size in [100, 1000, 5000] {
-        row("ring", size, &ring(size));
-        row("fat tree", size, &fat_tree(size));
-        row("random", size, &random(size));
+        for (network, wires) in [("ring", ring(size)), ("fat tree", fat_tree(size)), ("random", random(size))]
+        {
+            let row = measure(network, size, &wires);
+            if json {
+                println!("{}", row.json());
+            } else {
+                println!("{}", row.line());
+            }
+        }
     }
 }

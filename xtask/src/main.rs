@@ -37,7 +37,7 @@ enum Command {
     TestKernel,
     /// Show the balancer at work in Mininet
     Demo(commands::demo::Args),
-    /// Measure what the balancer costs
+    /// Measure what the balancer and its controller cost
     Bench(commands::bench::Args),
 }
 

@@ -3,7 +3,8 @@
 //! A tree is the distance of every switch to the destination. The next hops follow from it: a link u -> v is on a
 //! shortest path if and only if `distance(u) == cost + distance(v)`, so all equal-cost paths are there at no price, in
 //! the graph's fixed order. When a link gets worse, only switches whose every shortest path used it are computed anew;
-//! when one gets better, only those that gain (Ramalingam and Reps, 1996).
+//! when one gets better, only those that gain (Ramalingam and Reps, 1996). Where most of a tree relied on a link, as in a
+//! ring, it is computed anew instead.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -30,7 +31,12 @@ pub struct Routes {
     limit: usize,
     made: u64,
     recomputed: u64,
+    work: Work,
 }
+
+/// Repairing a tree costs more for each switch than computing it anew: it is given up when more than one in so many
+/// switches are affected.
+const WORTH_REPAIRING: usize = 4;
 
 /// What happened to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +54,16 @@ pub struct LinkChange {
 impl Routes {
     /// No tree, and room for `limit` of them.
     #[must_use]
-    pub const fn new(limit: usize) -> Self {
-        Self { trees: BTreeMap::new(), uses: BTreeSet::new(), clock: 0, limit, made: 0, recomputed: 0 }
+    pub fn new(limit: usize) -> Self {
+        Self {
+            trees: BTreeMap::new(),
+            uses: BTreeSet::new(),
+            clock: 0,
+            limit,
+            made: 0,
+            recomputed: 0,
+            work: Work::default(),
+        }
     }
 
     /// How many trees there are.
@@ -166,7 +180,7 @@ impl Routes {
             distances.resize(graph.capacity().max(distances.len()), UNREACHED);
             let count = match (change.before, change.after) {
                 (Some(before), after) if after.is_none_or(|after| after > before) => {
-                    got_worse(graph, distances, change, before)
+                    self.work.got_worse(graph, distances, change, before, *destination)
                 }
                 (_, Some(after)) => got_better(graph, distances, change, after),
                 (_, None) => 0,
@@ -236,43 +250,106 @@ fn got_better(graph: &Graph, distances: &mut [u64], change: LinkChange, cost: Co
     1 + settle(graph, distances, &mut heap)
 }
 
-fn got_worse(graph: &Graph, distances: &mut [u64], change: LinkChange, before: Cost) -> u64 {
-    let (here, there) = (at(distances, change.from), at(distances, change.to));
-    if there == UNREACHED || there.saturating_add(before.into()) != here {
-        return 0;
-    }
-    // Nearest first: what a switch relies on has been decided before it.
-    let mut affected = BTreeSet::new();
-    let mut candidates = BTreeSet::from([(here, change.from)]);
-    while let Some((distance, node)) = candidates.pop_first() {
-        let holds = |edge: &&Edge| !affected.contains(&edge.node) && tight(distances, distance, edge);
-        if graph.out(node).iter().any(|edge| holds(&edge)) {
-            continue;
+/// What [`Work::got_worse`] needs while it looks at one tree after the other.
+#[derive(Clone, Debug, Default)]
+struct Work {
+    /// In which round a switch was last found to be affected, or to be looked at.
+    affected_in: Vec<u64>,
+    queued_in: Vec<u64>,
+    round: u64,
+    affected: Vec<Node>,
+    candidates: BinaryHeap<(Reverse<u64>, Node)>,
+    heap: BinaryHeap<(Reverse<u64>, Node)>,
+}
+
+impl Work {
+    /// A link got worse or went; how many distances were computed anew. Where so many switches relied on it that
+    /// computing all is cheaper, all are.
+    fn got_worse(
+        &mut self,
+        graph: &Graph,
+        distances: &mut [u64],
+        change: LinkChange,
+        before: Cost,
+        destination: Node,
+    ) -> u64 {
+        let (here, there) = (at(distances, change.from), at(distances, change.to));
+        if there == UNREACHED || there.saturating_add(before.into()) != here {
+            return 0;
         }
-        affected.insert(node);
-        for edge in graph.incoming(node) {
-            let further = at(distances, edge.node);
-            if distance.saturating_add(edge.cost.into()) == further {
-                candidates.insert((further, edge.node));
+        if !self.find_affected(graph, distances, change.from, distances.len() / WORTH_REPAIRING) {
+            return self.from_scratch(graph, distances, destination);
+        }
+        self.heap.clear();
+        for node in &self.affected {
+            let kept = |edge: &&Edge| !is_in(&self.affected_in, edge.node, self.round);
+            let best = graph.out(*node).iter().filter(kept);
+            let best = best.map(|edge| at(distances, edge.node).saturating_add(edge.cost.into())).min();
+            let best = best.unwrap_or(UNREACHED);
+            if best != UNREACHED {
+                self.heap.push((Reverse(best), *node));
             }
         }
-    }
-    let mut heap = BinaryHeap::new();
-    for node in &affected {
-        let kept = |edge: &&Edge| !affected.contains(&edge.node);
-        let best = graph.out(*node).iter().filter(kept);
-        let best = best.map(|edge| at(distances, edge.node).saturating_add(edge.cost.into())).min();
-        let best = best.unwrap_or(UNREACHED);
-        if best != UNREACHED {
-            heap.push((Reverse(best), *node));
+        for node in &self.affected {
+            set(distances, *node, UNREACHED);
         }
+        for (Reverse(best), node) in &self.heap {
+            set(distances, *node, *best);
+        }
+        settle(graph, distances, &mut self.heap);
+        self.affected.len() as u64
     }
-    for node in &affected {
-        set(distances, *node, UNREACHED);
+
+    /// Finds the switches whose every shortest path used a link that leaves `start`; false if they are more than
+    /// `limit`.
+    fn find_affected(&mut self, graph: &Graph, distances: &[u64], start: Node, limit: usize) -> bool {
+        self.round += 1;
+        self.affected_in.resize(distances.len(), 0);
+        self.queued_in.resize(distances.len(), 0);
+        self.affected.clear();
+        self.candidates.clear();
+        self.candidates.push((Reverse(at(distances, start)), start));
+        // Nearest first: what a switch relies on has been decided before it.
+        while let Some((Reverse(distance), node)) = self.candidates.pop() {
+            let holds = |edge: &Edge| {
+                !is_in(&self.affected_in, edge.node, self.round) && tight(distances, distance, edge)
+            };
+            if graph.out(node).iter().any(holds) {
+                continue;
+            }
+            if self.affected.len() >= limit.max(1) {
+                return false;
+            }
+            mark(&mut self.affected_in, node, self.round);
+            self.affected.push(node);
+            for edge in graph.incoming(node) {
+                let further = at(distances, edge.node);
+                if distance.saturating_add(edge.cost.into()) == further
+                    && !is_in(&self.queued_in, edge.node, self.round)
+                {
+                    mark(&mut self.queued_in, edge.node, self.round);
+                    self.candidates.push((Reverse(further), edge.node));
+                }
+            }
+        }
+        true
     }
-    for (Reverse(best), node) in &heap {
-        set(distances, *node, *best);
+
+    /// Computes all distances anew; how many are others now.
+    fn from_scratch(&mut self, graph: &Graph, distances: &mut [u64], destination: Node) -> u64 {
+        let fresh = from_scratch(graph, destination);
+        let changed = fresh.iter().zip(&*distances).filter(|(new, old)| new != old).count();
+        distances.iter_mut().zip(fresh).for_each(|(old, new)| *old = new);
+        changed as u64
     }
-    settle(graph, distances, &mut heap);
-    affected.len() as u64
+}
+
+fn is_in(rounds: &[u64], node: Node, round: u64) -> bool {
+    rounds.get(node as usize) == Some(&round)
+}
+
+fn mark(rounds: &mut [u64], node: Node, round: u64) {
+    if let Some(place) = rounds.get_mut(node as usize) {
+        *place = round;
+    }
 }

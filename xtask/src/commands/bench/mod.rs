@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: what the balancer costs, measured on this machine.
+//! `cargo xtask bench`: what the balancer and its controller cost, measured on this machine.
 
+mod controller;
 mod datapath;
 mod svg;
 
@@ -16,11 +17,14 @@ pub struct Args {
 enum What {
     /// Nanoseconds a packet, in the loaded programs alone
     Datapath(datapath::Args),
+    /// Packet-ins that the controller answers in a second, and what its topology costs
+    Controller(controller::Args),
 }
 
 /// Runs the command by itself.
 pub fn run(args: &Args) -> Result<u8> {
     match &args.what {
         What::Datapath(args) => datapath::run(args),
+        What::Controller(args) => controller::run(args),
     }
 }
