@@ -278,7 +278,7 @@ impl Work {
             return 0;
         }
         if !self.find_affected(graph, distances, change.from, distances.len() / WORTH_REPAIRING) {
-            return self.from_scratch(graph, distances, destination);
+            return compute_all(graph, distances, destination);
         }
         self.heap.clear();
         for node in &self.affected {
@@ -334,14 +334,14 @@ impl Work {
         }
         true
     }
+}
 
-    /// Computes all distances anew; how many are others now.
-    fn from_scratch(&mut self, graph: &Graph, distances: &mut [u64], destination: Node) -> u64 {
-        let fresh = from_scratch(graph, destination);
-        let changed = fresh.iter().zip(&*distances).filter(|(new, old)| new != old).count();
-        distances.iter_mut().zip(fresh).for_each(|(old, new)| *old = new);
-        changed as u64
-    }
+/// Computes all distances anew; how many are others now.
+fn compute_all(graph: &Graph, distances: &mut [u64], destination: Node) -> u64 {
+    let fresh = from_scratch(graph, destination);
+    let changed = fresh.iter().zip(&*distances).filter(|(new, old)| new != old).count();
+    distances.iter_mut().zip(fresh).for_each(|(old, new)| *old = new);
+    changed as u64
 }
 
 fn is_in(rounds: &[u64], node: Node, round: u64) -> bool {
