@@ -262,7 +262,7 @@ mod tests {
         row.insert("goal_replies_per_cpu_s".to_owned(), json!(2e6));
         let network = json!({ "network": "fat tree", "switches": 100, "all_trees_ns": 5_000_000,
                               "link_gone_ns": 10_000, "link_back_ns": 20_000_000, "look_up_ns": 900 });
-        (facts, vec![Value::Object(row), network_row(&network, &[network.clone()])])
+        (facts, vec![Value::Object(row), network_row(&network, std::slice::from_ref(&network))])
     }
 
     #[test]
