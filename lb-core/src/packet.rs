@@ -60,6 +60,15 @@ const _: () = {
 
 /// A frame, from its Ethernet header on. Offsets count from the first byte of the frame.
 pub trait Packet {
+    /// A frame whose first `N` bytes are there.
+    type Head<'h, const N: usize>: Packet
+    where
+        Self: 'h;
+
+    /// The same frame, if its first `N` bytes are there: reading and writing within them needs no look at its end, and
+    /// nothing beyond them, nor the length of the frame, is touched through it.
+    fn head<const N: usize>(&mut self) -> Option<Self::Head<'_, N>>;
+
     /// The interface it came in on.
     fn ingress_ifindex(&self) -> u32;
 
@@ -128,6 +137,18 @@ impl<'a> HostPacket<'a> {
 
 #[cfg(feature = "std")]
 impl Packet for HostPacket<'_> {
+    type Head<'h, const N: usize>
+        = HostPacket<'h>
+    where
+        Self: 'h;
+
+    fn head<const N: usize>(&mut self) -> Option<Self::Head<'_, N>> {
+        if self.bytes.len() < N {
+            return None;
+        }
+        Some(HostPacket { bytes: self.bytes, ifindex: self.ifindex })
+    }
+
     fn ingress_ifindex(&self) -> u32 {
         self.ifindex
     }

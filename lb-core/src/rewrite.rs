@@ -189,6 +189,16 @@ pub fn apply<P: Packet>(rewrite: &Rewrite, packet: &mut P) -> Option<()> {
     }
 }
 
+/// Likewise, of what changes no place in the packet: [`Change::Translate`] and [`Change::Macs`].
+#[inline(always)]
+pub fn apply_in_place<P: Packet>(rewrite: &Rewrite, packet: &mut P) -> Option<()> {
+    apply_macs(rewrite, packet)?;
+    if matches!(rewrite.change, Change::Translate) {
+        return translate(rewrite, packet);
+    }
+    Some(())
+}
+
 #[inline(always)]
 fn apply_macs<P: Packet>(rewrite: &Rewrite, packet: &mut P) -> Option<()> {
     if rewrite.destination_mac != [0; 6] {

@@ -73,33 +73,82 @@ impl<'t> Choice<'t> {
     }
 }
 
-/// Chooses a backend for the flow `key` by `method`, a constant of [`selection`]. A packet in the middle of a
-/// flow that has no entry is always placed by [`vip_hash`], whatever the VIP's selection. Without `CHECK`, replies are not
-/// looked at that could belong to another VIP.
+/// What a backend is wanted for.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PickRequest {
+    /// The flow.
+    pub key: ConnKey,
+    /// How to choose: a constant of [`selection`]. A packet in the middle of a flow that has no entry is always placed by
+    /// [`vip_hash`], whatever the VIP's selection.
+    pub method: u32,
+    /// A constant of [`pick_kind`].
+    pub kind: u32,
+}
+
+/// The kinds of [`PickRequest`].
+pub mod pick_kind {
+    /// For a flow whose replies are told apart by the client's address and port: nobody is chosen towards whom they could
+    /// belong to another VIP.
+    pub const CHECKED: u32 = 0;
+    /// For a flow whose replies are told apart otherwise.
+    pub const UNCHECKED: u32 = 1;
+    /// For a packet that goes without an entry: where the consistent hash places it.
+    pub const STATELESS: u32 = 2;
+}
+
+/// Chooses a backend, by a call that the XDP program's verifier looks at once: see [`Tables::pick`].
 #[inline(always)]
-pub fn pick<'t, T: Tables, const CHECK: bool>(
-    tables: &'t T,
-    vip: &VipRecord,
-    key: &ConnKey,
-    method: u8,
-) -> Choice<'t> {
+pub fn pick<'t, T: Tables>(tables: &'t T, request: &PickRequest) -> Choice<'t> {
+    let code = tables.pick(request);
+    let id = code as u16;
+    if let Some(record) = tables.backend(id)
+        && id != 0
+    {
+        return Choice::of(id, record);
+    }
+    Choice::none(match code >> 16 {
+        1 => Reason::Hairpin,
+        2 => Reason::ReplyAmbiguous,
+        _ => Reason::NoBackend,
+    })
+}
+
+/// [`pick`] as one number: the backend's id, or else, from bit 16 on, why there is none.
+#[inline(always)]
+pub fn pick_code<T: Tables>(tables: &T, request: &PickRequest) -> u32 {
+    let Some(vip) = tables.vip(request.key.vip()) else { return 0 };
+    let choice = choose(tables, vip, request);
+    match choice.reason {
+        _ if choice.id != 0 => choice.id as u32,
+        Reason::Hairpin => 1 << 16,
+        Reason::ReplyAmbiguous => 2 << 16,
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn choose<'t, T: Tables>(tables: &'t T, vip: &VipRecord, request: &PickRequest) -> Choice<'t> {
+    let PickRequest { key, method, kind } = request;
     let Some(table) = tables.selection(key.vip()) else { return Choice::none(Reason::NoBackend) };
-    if table.ring_len == 0 || table.member_count == 0 {
+    let stateless = *kind == pick_kind::STATELESS;
+    let placed = if stateless { table.maglev_len } else { table.ring_len };
+    if placed == 0 || table.member_count == 0 {
         return Choice::none(Reason::NoBackend);
     }
-    let kept = affine(tables, vip, key);
-    let (first, start) = if kept != 0 { (kept, 0) } else { first_choice(tables, table, key, method) };
+    let kept = if stateless { 0 } else { affine(tables, vip, key) };
+    let (first, start) = if kept != 0 { (kept, 0) } else { first_choice(tables, table, key, *method as u8) };
     let mut scan = Scan { table, id: first, at: remainder(start, table.member_count) };
     let choice = scan.next(tables, vip, key, 0);
     let Some(record) = choice.record else { return choice };
-    if !CHECK || !tables.is_ambiguous(key, record) {
+    if *kind != pick_kind::CHECKED || !is_ambiguous(tables, key, record) {
         return choice;
     }
     // Its reply could belong to another VIP: somebody else. A client that uses one port towards three VIPs of
     // one pool at a time may be refused although a third one would do.
     let other = scan.next(tables, vip, key, choice.id);
     match other.record {
-        Some(record) if !tables.is_ambiguous(key, record) => other,
+        Some(record) if !is_ambiguous(tables, key, record) => other,
         _ => Choice::none(Reason::ReplyAmbiguous),
     }
 }
@@ -179,17 +228,6 @@ fn affine<T: Tables>(tables: &T, vip: &VipRecord, key: &ConnKey) -> u16 {
     if same && recent && takes { known.backend } else { 0 }
 }
 
-/// Where the consistent hash places a flow, for packets that go without an entry.
-#[inline(always)]
-pub fn pick_stateless<'t, T: Tables>(tables: &'t T, vip: &VipRecord, key: &ConnKey) -> Choice<'t> {
-    let Some(table) = tables.selection(key.vip()) else { return Choice::none(Reason::NoBackend) };
-    if table.maglev_len == 0 || table.member_count == 0 {
-        return Choice::none(Reason::NoBackend);
-    }
-    let (first, start) = first_choice(tables, table, key, vip_hash(vip.selection));
-    Scan { table, id: first, at: remainder(start, table.member_count) }.next(tables, vip, key, 0)
-}
-
 /// How packets are placed that begin no flow.
 #[inline(always)]
 pub const fn vip_hash(method: u8) -> u8 {
@@ -237,9 +275,9 @@ fn less_loaded<T: Tables>(tables: &T, table: &SelectTable, random: u32) -> u16 {
 }
 
 /// Whether the client already talks to this very service of the backend by way of another VIP, so that a
-/// reply could belong to either. To be called through [`Tables::is_ambiguous`].
+/// reply could belong to either.
 #[inline(always)]
-pub fn is_ambiguous<T: Tables>(tables: &T, key: &ConnKey, record: &BackendRecord) -> bool {
+fn is_ambiguous<T: Tables>(tables: &T, key: &ConnKey, record: &BackendRecord) -> bool {
     if record.flags & backend_flag::SHARED == 0 {
         return false;
     }

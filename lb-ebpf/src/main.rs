@@ -25,6 +25,7 @@ use lb_core::{Egress, Outcome, Reason};
 
 use crate::maps::{BpfTables, DEVICES, STAGES};
 use crate::packet::XdpPacket;
+use crate::watch::Lease;
 
 /// Defines an XDP program. Not by aya's attribute, which makes a function within a function: the compiler leaves large
 /// ones apart, and a tail call from there has half the stack.
@@ -35,11 +36,12 @@ macro_rules! program {
         #[unsafe(link_section = "xdp.frags")]
         pub fn $name(ctx: *mut xdp_md) -> u32 {
             let ctx = XdpContext::new(ctx);
-            if $first {
+            let Some(watched) = Lease::of_packets() else { return XDP_PASS };
+            if $first && watched.is_wanted() {
                 watch::came_in(&ctx);
             }
             let end = $process(&mut XdpPacket::<$careful>::new(&ctx), &BpfTables::<$careful>);
-            carry_out(&ctx, end)
+            carry_out(&ctx, end, &watched)
         }
     };
 }
@@ -61,7 +63,7 @@ program! {
     lb_reply, process_reply, true, false
 }
 program! {
-    /// Its stage for fragments and extension headers.
+    /// Its stage for what is not plain: VLAN tags, options, fragments, extension headers.
     lb_deep, process_deep, true, false
 }
 program! {
@@ -75,7 +77,7 @@ program! {
 
 /// The verdict, or the next stage.
 #[inline(always)]
-fn carry_out(ctx: &XdpContext, (outcome, reason): (Outcome, Reason)) -> u32 {
+fn carry_out(ctx: &XdpContext, (outcome, reason): (Outcome, Reason), watched: &Lease) -> u32 {
     let action = match outcome {
         Outcome::Pass | Outcome::Forward(Egress::Switch) => XDP_PASS,
         Outcome::Drop => XDP_DROP,
@@ -93,7 +95,9 @@ fn carry_out(ctx: &XdpContext, (outcome, reason): (Outcome, Reason)) -> u32 {
     };
     #[cfg(feature = "log")]
     log(ctx, &XdpPacket::<true>::new(ctx), reason);
-    watch::ended(ctx, reason);
+    if watched.is_wanted() {
+        watch::ended(ctx, reason);
+    }
     action
 }
 

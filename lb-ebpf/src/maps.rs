@@ -2,18 +2,20 @@
 //! [`lb_core::table::SCHEMA_VERSION`].
 
 use core::arch::asm;
+use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
 };
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_core::Reason;
 use lb_core::decide::STAGE_SLOTS;
 use lb_core::decide::lend::PortRequest;
 use lb_core::reason::REASON_SLOTS;
+use lb_core::select::PickRequest;
 use lb_core::table::{
     AclKey, Address, AffinityValue, AskerValue, BITMAP_WORDS, BackendRecord, BackendSlot, ClientKey,
     ConnEntry, ConnKey, ConnValue, FragmentKey, FragmentValue, GlobalCounter, Leftover, MAX_BACKENDS,
@@ -171,7 +173,8 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
 
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
-        SETTINGS.get(0)
+        // SAFETY: the map's values are of this type.
+        unsafe { first(&raw const SETTINGS).cast::<Settings>().as_ref() }
     }
 
     #[inline(always)]
@@ -189,6 +192,14 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
                 self.key(key).and_then(|key| unsafe { VIP_IDS.get(key) }).copied().unwrap_or_default()
             }
             _ => VipTarget::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn vip_at_once(&self, key: &ServiceKey) -> u16 {
+        match VIP_SLOTS.get(key.slot()) {
+            Some(slot) if slot.key == *key => slot.target.vip(),
+            _ => 0,
         }
     }
 
@@ -403,18 +414,18 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
     }
 
     #[inline(always)]
-    fn is_ambiguous(&self, key: &ConnKey, backend: &BackendRecord) -> bool {
-        lend(0, *key).is_some() && lend(8, *backend).is_some() && lb_is_ambiguous() != 0
-    }
-
-    #[inline(always)]
     fn lend_port(&self, request: &PortRequest) -> u16 {
         if lend(24, *request).is_some() { lb_lend_port() as u16 } else { 0 }
     }
 
     #[inline(always)]
+    fn pick(&self, request: &PickRequest) -> u32 {
+        if lend(24, *request).is_some() { lb_pick() } else { 0 }
+    }
+
+    #[inline(always)]
     fn count_received(&self) {
-        count(GLOBALS.get_ptr_mut(0), |c| c.received += 1);
+        count(globals(), |c| c.received += 1);
     }
 
     #[inline(always)]
@@ -424,7 +435,7 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
 
     #[inline(always)]
     fn count_partial_checksum(&self) {
-        count(GLOBALS.get_ptr_mut(0), |c| c.partial_checksums += 1);
+        count(globals(), |c| c.partial_checksums += 1);
     }
 
     #[inline(always)]
@@ -453,19 +464,8 @@ unsafe fn fetch_add(word: *mut u64, mut value: u64) -> u64 {
     value
 }
 
-/// [`lb_core::select::is_ambiguous`] of what was lent. A global function: the verifier looks at it once, not at every call
-/// (Linux 5.6), which saves it three quarters of its work.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn lb_is_ambiguous() -> u32 {
-    let Some(p) = SCRATCH.get_ptr_mut(0) else { return 0 };
-    let p = p.cast::<u64>();
-    // SAFETY: the only caller has just put a key and a record there; both are plain integers.
-    let (key, backend) = unsafe { (&*p.cast::<ConnKey>(), &*p.add(8).cast::<BackendRecord>()) };
-    lb_core::select::is_ambiguous(&BpfTables::<true>, key, backend) as u32
-}
-
-/// [`lb_core::decide::lend::lend_port`] of what was lent; a global function likewise.
+/// [`lb_core::decide::lend::lend_port`] of what was lent. A global function: the verifier looks at it once, not at every call
+/// (Linux 5.6), which saves it most of its work.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_lend_port() -> u32 {
@@ -473,6 +473,16 @@ pub extern "C" fn lb_lend_port() -> u32 {
     // SAFETY: the only caller has just put a request there, which is plain integers; nobody else uses these words.
     let request = unsafe { &*p.cast::<u64>().add(24).cast::<PortRequest>() };
     lb_core::decide::lend::lend_port(&BpfTables::<true>, request) as u32
+}
+
+/// [`lb_core::select::pick_code`] of what was lent; a global function likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_pick() -> u32 {
+    let Some(p) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the only caller has just put a request there, which is plain integers; nobody else uses these words.
+    let request = unsafe { &*p.cast::<u64>().add(24).cast::<PickRequest>() };
+    lb_core::select::pick_code(&BpfTables::<true>, request)
 }
 
 /// Puts a key or a value into this processor's scratch memory, from the word `at` on: the stack has no room for all of
@@ -488,6 +498,25 @@ fn lend<T: Copy>(at: usize, value: T) -> Option<&'static T> {
         p.write(value);
         Some(&*p)
     }
+}
+
+/// The index of the slot of maps that have one: in memory that never changes, so
+/// that a look-up need not wait for the stack.
+#[unsafe(no_mangle)]
+static FIRST_SLOT: u32 = 0;
+
+/// The slot of a map that has one; null where the verifier wants it asked.
+#[inline(always)]
+fn first<M>(map: *const M) -> *mut c_void {
+    // SAFETY: a map of this object, and a key that lives as long as it.
+    unsafe { bpf_map_lookup_elem(map.cast_mut().cast(), (&raw const FIRST_SLOT).cast()) }
+}
+
+/// This processor's counters beside the reasons.
+#[inline(always)]
+fn globals() -> Option<*mut GlobalCounter> {
+    let p = first(&raw const GLOBALS).cast::<GlobalCounter>();
+    if p.is_null() { None } else { Some(p) }
 }
 
 /// Changes this processor's slot of a counter map.

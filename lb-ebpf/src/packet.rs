@@ -51,6 +51,20 @@ impl<'a, const CAREFUL: bool> XdpPacket<'a, CAREFUL> {
 }
 
 impl<const CAREFUL: bool> Packet for XdpPacket<'_, CAREFUL> {
+    type Head<'h, const N: usize>
+        = HeadPacket<'h, N>
+    where
+        Self: 'h;
+
+    #[inline(always)]
+    fn head<const N: usize>(&mut self) -> Option<Self::Head<'_, N>> {
+        let start = self.ctx.data();
+        if start + N > self.ctx.data_end() {
+            return None;
+        }
+        Some(HeadPacket { ctx: self.ctx, start: start as *mut u8 })
+    }
+
     #[inline(always)]
     fn ingress_ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
@@ -92,6 +106,75 @@ impl<const CAREFUL: bool> Packet for XdpPacket<'_, CAREFUL> {
         // SAFETY: as above.
         let result = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, by) };
         if result == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn fix_l4_checksum(&mut self, offset: usize, addresses: Diff, ports: Diff, udp: bool) -> Option<()> {
+        fix_checksum_in_place(self, offset, addresses, ports, udp)
+    }
+}
+
+/// The first `N` bytes of a frame, which are there.
+pub struct HeadPacket<'a, const N: usize> {
+    ctx: &'a XdpContext,
+    start: *mut u8,
+}
+
+impl<const N: usize> HeadPacket<'_, N> {
+    #[inline(always)]
+    fn at<T: Wire>(&self, offset: usize) -> Option<*mut T> {
+        if offset > N || size_of::<T>() > N - offset {
+            return None;
+        }
+        // SAFETY: within the N bytes that were found to be there; nothing moves the frame while this borrows it.
+        Some(unsafe { self.start.add(offset) }.cast())
+    }
+}
+
+impl<const N: usize> Packet for HeadPacket<'_, N> {
+    type Head<'h, const M: usize>
+        = XdpPacket<'h, true>
+    where
+        Self: 'h;
+
+    #[inline(always)]
+    fn head<const M: usize>(&mut self) -> Option<Self::Head<'_, M>> {
+        None
+    }
+
+    #[inline(always)]
+    fn ingress_ifindex(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn has(&self, bytes: u32) -> bool {
+        XdpPacket::<false>::new(self.ctx).has(bytes)
+    }
+
+    #[inline(always)]
+    fn make_readable(&mut self, _length: u32) {}
+
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        // SAFETY: `at` checked the bounds; `Wire` allows every bit pattern, and the read needs no alignment.
+        self.at::<T>(offset).map(|p| unsafe { p.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, offset: usize, value: T) -> Option<()> {
+        // SAFETY: `at` checked the bounds; `Wire` has no padding, and the write needs no alignment.
+        self.at::<T>(offset).map(|p| unsafe { p.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn grow_front(&mut self, _bytes: usize) -> Option<()> {
+        None
+    }
+
+    #[inline(always)]
+    fn set_length(&mut self, _bytes: u32) -> Option<()> {
+        None
     }
 
     #[inline(always)]

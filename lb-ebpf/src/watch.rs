@@ -1,4 +1,5 @@
-//! Telling those who watch. While nobody does, each of the three calls costs a load from an array map and a branch.
+//! Telling those who watch. While nobody does, to find that out costs a load from an array map and a branch, once in
+//! each program.
 
 use core::arch::asm;
 
@@ -26,12 +27,25 @@ static EVENTS: RingBuf<(), EVENT_RING_BYTES> = RingBuf::new();
 #[btf_map]
 static CAPTURE: RingBuf<(), CAPTURE_RING_BYTES> = RingBuf::new();
 
-#[inline(always)]
-fn wanted(slot: u32) -> bool {
-    match WATCH.get(slot) {
-        // SAFETY: a helper without arguments.
-        Some(until) if *until != 0 => (unsafe { bpf_ktime_get_coarse_ns() }) < *until,
-        _ => false,
+/// Until when a slot's watchers want to be told. Read where it is asked, and nowhere remembered: the verifier would look at
+/// the program twice, with and without them.
+pub struct Lease(&'static u64);
+
+impl Lease {
+    /// Of packets. There is one always; the verifier wants it asked.
+    #[inline(always)]
+    pub fn of_packets() -> Option<Self> {
+        WATCH.get(slot::CAPTURE).map(Self)
+    }
+
+    /// Whether somebody wants to be told.
+    #[inline(always)]
+    pub fn is_wanted(&self) -> bool {
+        // SAFETY: a word of a map, which outlives the program; and a helper without arguments.
+        unsafe {
+            let until = (&raw const *self.0).read_volatile();
+            until != 0 && bpf_ktime_get_coarse_ns() < until
+        }
     }
 }
 
@@ -62,12 +76,9 @@ fn unknown(mut number: u64) -> u64 {
     number
 }
 
-/// A frame came in: remembers it as it is now.
+/// A frame came in, and is wanted: remembers it as it is now.
 #[inline(always)]
 pub fn came_in(ctx: &XdpContext) {
-    if !wanted(slot::CAPTURE) {
-        return;
-    }
     if let Some(state) = WATCH_STATE.get_ptr_mut(0) {
         // SAFETY: a slot of a per-CPU array belongs to this processor while its packet is worked on, tail calls included.
         unsafe {
@@ -78,13 +89,11 @@ pub fn came_in(ctx: &XdpContext) {
     }
 }
 
-/// A frame has ended.
+/// A frame has ended, and is wanted.
 #[inline(always)]
 pub fn ended(ctx: &XdpContext, reason: Reason) {
-    if wanted(slot::CAPTURE) {
-        let rewritten = matches!(reason.class(), Class::Forwarded | Class::Answered);
-        tell(ctx.ctx, reason.index(), rewritten);
-    }
+    let rewritten = matches!(reason.class(), Class::Forwarded | Class::Answered);
+    tell(ctx.ctx, reason.index(), rewritten);
 }
 
 /// Apart: it is rarely called, and from many places.
@@ -117,7 +126,8 @@ fn tell(ctx: *mut xdp_md, reason: u32, rewritten: bool) {
 /// A connection was opened.
 #[inline(always)]
 pub fn opened(key: &ConnKey, value: &ConnValue) {
-    if !wanted(slot::EVENTS) {
+    let Some(lease) = WATCH.get(slot::EVENTS).map(Lease) else { return };
+    if !lease.is_wanted() {
         return;
     }
     let Some(mut entry) = EVENTS.reserve_untyped::<EventRecord>(0) else {

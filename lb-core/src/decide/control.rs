@@ -50,10 +50,7 @@ pub(super) fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, ip: &Ip)
         }
     }
     let Some(settings) = tables.settings() else { return End::pass(Reason::NotOurs) };
-    let mut message = classify::transport(packet, ip);
-    if matches!(message.kind, TransportKind::Deep) {
-        message = classify::transport_deep(packet, ip);
-    }
+    let message = classify::transport(packet, ip);
     if maybe_vip(tables, settings, ip.destination, ip.is_v6) {
         let id = vip_at(tables, settings, ip.destination, ip.is_v6);
         if id != 0

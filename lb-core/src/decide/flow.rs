@@ -14,8 +14,8 @@ use crate::reason::Reason;
 use crate::rewrite::{Change, Direction, FlowNote, Rewrite, Way};
 use crate::select::{self, Choice};
 use crate::table::{
-    BackendRecord, ConnEntry, ConnKey, Leftover, PortRecord, SERVICE_VIPS, ServiceVip, Settings, Tables,
-    Ticks, VipRecord, answer, backend_flag, backend_state, mode, port_flag, vip_flag,
+    BackendRecord, ConnEntry, ConnKey, Leftover, PortRecord, SERVICE_VIPS, ServiceKey, ServiceVip, Settings,
+    Tables, Ticks, VipRecord, answer, backend_flag, backend_state, mode, port_flag, vip_flag,
 };
 
 /// A packet, and what its flow was found to be.
@@ -49,13 +49,18 @@ pub(super) fn decide<P: Packet, T: Tables, const PART: u8>(
     ports: Transport,
 ) -> Decision {
     let Some(settings) = tables.settings() else { return Decision::pass(Reason::NotOurs) };
-    let to_vip = maybe_vip(tables, settings, ip.destination, ip.is_v6);
+    let flow = Flow { packet, ip, ports, settings };
+    // What most packets of clients are for is found by one look, before anything is asked that is likely of others.
+    let mut service = 0;
+    if const { PART == part::COMMON } && ports.destination != 0 {
+        service = tables.vip_at_once(&ServiceKey::new(ip.destination, ports.destination, ports.protocol));
+    }
+    let to_vip = service != 0 || maybe_vip(tables, settings, ip.destination, ip.is_v6);
     if !to_vip && !maybe(tables, 1, ip.source) {
         return Decision::pass(Reason::NotOurs);
     }
-    let flow = Flow { packet, ip, ports, settings };
     if to_vip {
-        let decision = flow.to_vip::<T, PART>(tables);
+        let decision = flow.to_vip::<T, PART>(tables, service);
         // A bit that an address of ours shares with this one.
         if !matches!(decision.verdict, Verdict::Pass) || !matches!(decision.reason, Reason::NotOurs) {
             return decision;
@@ -72,7 +77,6 @@ pub(super) fn decide<P: Packet, T: Tables, const PART: u8>(
                 flow.of_backend::<T, PART>(tables)
             }
         }
-        TransportKind::Deep => Decision::next(Stage::Deep),
         TransportKind::Icmp => Decision::next(Stage::Control),
         _ => Decision::pass(Reason::NoConnection),
     }
@@ -104,19 +108,21 @@ pub(super) fn go_on<P: Packet, T: Tables, const PART: u8>(
 }
 
 impl<P: Packet> Flow<'_, P> {
-    /// A packet whose destination may be a VIP; passed as not ours when it is none.
+    /// A packet whose destination may be a VIP; passed as not ours when it is none. `id` is the VIP, where it is known.
     #[inline(always)]
-    fn to_vip<T: Tables, const PART: u8>(&self, tables: &T) -> Decision {
+    fn to_vip<T: Tables, const PART: u8>(&self, tables: &T, mut id: u16) -> Decision {
         let (ip, ports) = (self.ip, self.ports);
         if matches!(ports.kind, TransportKind::Ports | TransportKind::FirstFragment) {
-            let id = service_of(
-                tables,
-                self.settings,
-                ip.destination,
-                ports.destination,
-                ports.protocol,
-                ip.is_v6,
-            );
+            if id == 0 {
+                id = service_of(
+                    tables,
+                    self.settings,
+                    ip.destination,
+                    ports.destination,
+                    ports.protocol,
+                    ip.is_v6,
+                );
+            }
             if id != 0 {
                 let Some(vip) = tables.vip(id) else { return Decision::pass(Reason::NotOurs) };
                 if !is_for(self.packet, vip) {
@@ -143,7 +149,6 @@ impl<P: Packet> Flow<'_, P> {
                 }
                 return self.to_lent_port::<T, PART>(tables, id);
             }
-            TransportKind::Deep => return Decision::next(Stage::Deep),
             TransportKind::Icmp => return Decision::next(Stage::Control),
             TransportKind::LaterFragment => Reason::FragmentUnknown,
             TransportKind::ShortFragment => Reason::VipFragment,

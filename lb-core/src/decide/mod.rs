@@ -1,7 +1,8 @@
 //! What happens to a packet.
 //!
-//! The common path is one program. What is rare, long, or both is a [`Stage`] of its own, which the XDP program calls by a
-//! tail call and the host in a loop:
+//! The common path is one program, for plain packets: untagged, without options or extension headers, whole. The places of
+//! their headers are constants in it. What is rare, long, or both is a [`Stage`] of its own, which the XDP program calls by
+//! a tail call and the host in a loop:
 //!
 //! ```text
 //!  process --+--> forwarded, passed, dropped
@@ -9,7 +10,7 @@
 //!            +--> Open      a client's packet without an established entry
 //!            +--> Lend      likewise, to a VIP with full NAT
 //!            +--> Reply     a backend's packet without an established entry
-//!            +--> Deep      fragments, extension headers
+//!            +--> Deep      what is not plain: VLAN tags, options, fragments, extension headers
 //!            +--> Control   ICMP, neighbour discovery, ARP in a VIP's name
 //!                   |
 //!                   +--> Answer    resets and ICMP errors of the balancer itself (from Open and Deep, and tunnels)
@@ -24,10 +25,14 @@ mod neighbour;
 mod open;
 
 use self::flow::part;
-use crate::classify::{self, FrameKind, ICMPV6, Ip, TransportKind};
+use crate::classify::{
+    self, FrameKind, ICMP, ICMPV6, Ip, PLAIN_V4, PLAIN_V6, PlainKind, Transport, TransportKind,
+};
 use crate::packet::Packet;
 use crate::reason::Reason;
-use crate::rewrite::{Change, Direction, Egress, Rewrite, Way, apply, outer_header};
+use crate::rewrite::{
+    Change, Direction, Egress, FlowNote, Rewrite, Way, apply, apply_in_place, outer_header,
+};
 use crate::table::{
     Address, BITMAP_BITS, Leftover, PortList, ServiceKey, Settings, Tables, TrafficCounter, VipRecord,
     answer as question, settings_flag,
@@ -88,7 +93,7 @@ impl Decision {
 pub enum Stage {
     /// A packet of a client without an established entry.
     Open = 1,
-    /// Fragments and extension headers.
+    /// What is not plain: VLAN tags, options, fragments, extension headers.
     Deep = 2,
     /// ICMP, neighbour discovery, ARP in a VIP's name.
     Control = 3,
@@ -183,8 +188,88 @@ const HEADERS: u32 = 256;
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> (Outcome, Reason) {
     tables.count_received();
     packet.make_readable(HEADERS);
+    // Each kind apart, and to its end: their headers have fixed places then.
+    let kind = classify::plain_kind(packet);
+    'v4: {
+        if !matches!(kind, PlainKind::Ipv4) {
+            break 'v4;
+        }
+        let Some(mut head) = packet.head::<PLAIN_V4>() else { break 'v4 };
+        let (ip, ports) = classify::plain_v4(&head);
+        if !ip.is_there {
+            break 'v4;
+        }
+        let decision = flow::decide::<_, T, { part::COMMON }>(&head, tables, &ip, ports);
+        if !is_tunnelled(&decision) {
+            return finish_plain(&mut head, tables, &ip, &ports, &decision);
+        }
+        drop(head);
+        return finish(packet, tables, decision);
+    }
+    'v6: {
+        if !matches!(kind, PlainKind::Ipv6) {
+            break 'v6;
+        }
+        let Some(mut head) = packet.head::<PLAIN_V6>() else { break 'v6 };
+        let (ip, ports) = classify::plain_v6(&head);
+        if !ip.is_there {
+            break 'v6;
+        }
+        let decision = flow::decide::<_, T, { part::COMMON }>(&head, tables, &ip, ports);
+        if !is_tunnelled(&decision) {
+            return finish_plain(&mut head, tables, &ip, &ports, &decision);
+        }
+        drop(head);
+        return finish(packet, tables, decision);
+    }
     let decision = decide(packet, tables);
     finish(packet, tables, decision)
+}
+
+#[inline(always)]
+fn is_tunnelled(decision: &Decision) -> bool {
+    matches!(decision.verdict, Verdict::Forward) && matches!(decision.rewrite.change, Change::Encapsulate)
+}
+
+/// [`finish`] of a plain packet that goes into no tunnel: what the packet was is taken from where it was read, not from the
+/// decision, so that the compiler sees the places of its headers.
+#[inline(always)]
+fn finish_plain<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip,
+    ports: &Transport,
+    decision: &Decision,
+) -> (Outcome, Reason) {
+    let made = decision.rewrite;
+    let end = match decision.verdict {
+        Verdict::Next(stage) => End::next(stage),
+        Verdict::Pass => End::pass(decision.reason),
+        Verdict::Drop => End::drop(decision.reason),
+        Verdict::Forward => {
+            let rewrite = Rewrite {
+                l3: ip.l3,
+                l4: ports.l4,
+                is_v6: ip.is_v6,
+                protocol: ports.protocol,
+                source: (ip.source, made.source.1),
+                destination: (ip.destination, made.destination.1),
+                source_port: (ports.source, made.source_port.1),
+                destination_port: (ports.destination, made.destination_port.1),
+                // Connections are opened by another stage.
+                note: FlowNote { opened: false, ..made.note },
+                ..made
+            };
+            match apply_in_place(&rewrite, packet) {
+                Some(()) => {
+                    count_forwarded(tables, &rewrite);
+                    End::forward(rewrite.way, rewrite.reason)
+                }
+                None => End::drop(Reason::RewriteFailed),
+            }
+        }
+    };
+    end.count(tables)
 }
 
 /// The stage [`Stage::Open`].
@@ -223,7 +308,7 @@ pub fn process_deep<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> (Outcom
     if !ip.is_there {
         return finish(packet, tables, Decision::pass(Reason::NotIp));
     }
-    let found = classify::transport_deep(packet, &ip);
+    let found = classify::transport(packet, &ip);
     if matches!(found.kind, TransportKind::LaterFragment) {
         let decision = fragment::later(packet, tables, &ip, found);
         return finish(packet, tables, decision);
@@ -347,7 +432,7 @@ fn count_forwarded<T: Tables>(tables: &T, rewrite: &Rewrite) {
     }
 }
 
-/// Says what happens to a packet, in its first stage. Changes no byte of it; refreshes its connection.
+/// Says what happens to a packet that is not plain, in its first stage. Changes no byte of it.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision {
     let frame = classify::frame(packet);
@@ -367,7 +452,15 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision {
     if ip.is_v6 && ip.protocol == ICMPV6 && neighbour::is_ours(packet, tables, &ip) {
         return Decision::next(Stage::Control);
     }
-    flow::decide::<P, T, { part::COMMON }>(packet, tables, &ip, classify::transport(packet, &ip))
+    let Some(settings) = tables.settings() else { return Decision::pass(Reason::NotOurs) };
+    if !maybe_vip(tables, settings, ip.destination, ip.is_v6) && !maybe(tables, 1, ip.source) {
+        return Decision::pass(Reason::NotOurs);
+    }
+    let is_icmp = ip.protocol == if ip.is_v6 { ICMPV6 } else { ICMP };
+    if is_icmp && ip.is_sound && !ip.is_fragment && ip.total >= ip.header as u32 + 8 {
+        return Decision::next(Stage::Control);
+    }
+    Decision::next(Stage::Deep)
 }
 
 /// The IP header of a frame.

@@ -6,7 +6,7 @@ use crate::classify::TransportKind;
 use crate::conn::{self, Segment};
 use crate::packet::Packet;
 use crate::reason::Reason;
-use crate::select::{self, Choice};
+use crate::select::{self, Choice, PickRequest, pick_kind};
 use crate::table::{
     AclKey, AffinityValue, BackendRecord, ConnEntry, ConnKey, RATE_WINDOW_BITS, Settings, Tables, Ticks,
     VipRecord, mode, verdict, vip_flag,
@@ -75,16 +75,15 @@ pub(super) fn open<'t, P: Packet, T: Tables, const PART: u8>(
         if !may_be_stateless(vip) {
             return Opened::no(Reason::NewFlowCap);
         }
-        return Opened::without_entry(select::pick_stateless(tables, vip, key));
+        let method = select::vip_hash(vip.selection) as u32;
+        let request = PickRequest { key: *key, method, kind: pick_kind::STATELESS };
+        return Opened::without_entry(select::pick(tables, &request));
     }
     let method = if opens { vip.selection } else { select::vip_hash(vip.selection) };
     let lends = const { PART == part::LEND };
-    let choice = if lends {
-        // Their replies are told apart by the lent port.
-        select::pick::<T, false>(tables, vip, key, method)
-    } else {
-        select::pick::<T, true>(tables, vip, key, method)
-    };
+    // Of full NAT, replies are told apart by the lent port.
+    let kind = if lends { pick_kind::UNCHECKED } else { pick_kind::CHECKED };
+    let choice = select::pick(tables, &PickRequest { key: *key, method: method as u32, kind });
     let Some(record) = choice.record else {
         // Nobody answers a reset, and a fragment is only a part of a question.
         let asks = !segment.resets() && matches!(flow.ports.kind, TransportKind::Ports);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::decide::lend::PortRequest;
 use crate::reason::Reason;
+use crate::select::PickRequest;
 
 /// What the core reads and counts: BPF maps in the XDP program, plain maps in [`crate::model`].
 ///
@@ -20,6 +21,10 @@ pub trait Tables {
     fn bitmap(&self, word: u32) -> u64;
     /// What a VIP service key stands for.
     fn vip_target(&self, key: &ServiceKey) -> VipTarget;
+    /// The VIP of a service key, where it is found at the first look; 0 says nothing.
+    fn vip_at_once(&self, key: &ServiceKey) -> u16 {
+        self.vip_target(key).vip()
+    }
     /// A VIP's record.
     fn vip(&self, id: u16) -> Option<&VipRecord>;
     /// The VIPs that a backend service answers for.
@@ -81,20 +86,20 @@ pub trait Tables {
     fn port(&self, slot: u16) -> Option<&PortRecord>;
     /// The slot of an interface, 0 when the balancer is not attached to it.
     fn slot_of(&self, ifindex: u32) -> u16;
-    /// [`crate::select::is_ambiguous`]. Where a verifier looks at every call of a function anew, this is the place to call
+    /// [`crate::decide::lend::lend_port`]. Where a verifier looks at every call of a function anew, this is the place to call
     /// one that it looks at once.
-    fn is_ambiguous(&self, key: &ConnKey, backend: &BackendRecord) -> bool
-    where
-        Self: Sized,
-    {
-        crate::select::is_ambiguous(self, key, backend)
-    }
-    /// [`crate::decide::lend::lend_port`]: the same place for it.
     fn lend_port(&self, request: &PortRequest) -> u16
     where
         Self: Sized,
     {
         crate::decide::lend::lend_port(self, request)
+    }
+    /// [`crate::select::pick_code`]: likewise.
+    fn pick(&self, request: &PickRequest) -> u32
+    where
+        Self: Sized,
+    {
+        crate::select::pick_code(self, request)
     }
     /// Counts a packet that came in.
     fn count_received(&self);
