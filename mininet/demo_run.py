@@ -75,11 +75,11 @@ def run_steps(
     return problems
 
 
-def sweep(temp_dir: Path, pin_root: Path) -> None:
+def sweep(temp_dir: Path, pin_root: Path, prefix: str = WORK_PREFIX) -> None:
     """Remove the folders and pins of runs that were killed before they could."""
     for root in (pin_root, temp_dir):
-        for folder in root.glob(f"{WORK_PREFIX}*-*"):
-            pid = folder.name.removeprefix(WORK_PREFIX).partition("-")[0]
+        for folder in root.glob(f"{prefix}*-*"):
+            pid = folder.name.removeprefix(prefix).partition("-")[0]
             if pid.isdigit() and not process_alive(pid):
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,5 @@
 //! `cargo xtask bench datapath`: builds, measures, and shows what a packet costs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::svg::{self, Bar};
+use super::{array, text, write};
 use crate::commands::build_ebpf;
 use crate::commands::setup::{self, Scope};
 use crate::process;
@@ -22,10 +22,10 @@ pub struct Args {
     /// Only rows whose name contains one of these words, separated by commas
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     rows: Vec<String>,
-    /// Where the rows go as JSON; FILE.facts.json beside it says what they were measured on [default: target/bench/datapath.json]
+    /// Where the rows go as JSON; FILE.facts.json beside it says what they were measured on [default: bench/datapath.json in the target folder]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where the picture goes [default: target/bench/datapath.svg]
+    /// Where the picture goes [default: bench/datapath.svg in the target folder]
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -77,14 +77,6 @@ fn command(args: &Args, project: &Project, bench_object: &Path, root: bool) -> C
     // Cargo points this at the compiler's own libraries.
     command.env_remove("LD_LIBRARY_PATH");
     command
-}
-
-/// Writes a file, and the folders that it is in.
-fn write(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The rows, and everything else.
@@ -198,14 +190,6 @@ fn number(value: &Value) -> String {
 
 fn whole(value: &Value) -> String {
     value.as_u64().map_or_else(|| "-".to_owned(), |number| number.to_string())
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("?")
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 
 mod controller;
 mod datapath;
+mod mininet;
 mod svg;
 
-use anyhow::Result;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -17,6 +22,8 @@ pub struct Args {
 enum What {
     /// Nanoseconds a packet, in the loaded programs alone
     Datapath(datapath::Args),
+    /// Traffic between hosts of a Mininet network, beside static entries of the switch
+    Mininet(mininet::Args),
     /// Packet-ins that the controller answers in a second, and what its topology costs
     Controller(controller::Args),
 }
@@ -25,6 +32,23 @@ enum What {
 pub fn run(args: &Args) -> Result<u8> {
     match &args.what {
         What::Datapath(args) => datapath::run(args),
+        What::Mininet(args) => mininet::run(args),
         What::Controller(args) => controller::run(args),
     }
+}
+
+/// Writes a file, and the folders that it is in.
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
 }

@@ -19,55 +19,86 @@ pub struct Bar {
     pub hollow: bool,
 }
 
+/// Bars that share a scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// What the bars measure, with its unit.
+    pub heading: String,
+    /// One below the other, in this order.
+    pub bars: Vec<Bar>,
+}
+
 const WIDTH: f64 = 960.0;
 const LABEL_WIDTH: f64 = 300.0;
 /// Room for the number behind the longest bar.
 const RIGHT: f64 = 80.0;
-const TOP: f64 = 64.0;
+const TITLE: f64 = 36.0;
+const HEADING: f64 = 26.0;
 const ROW: f64 = 22.0;
 const BAR: f64 = 13.0;
-const BOTTOM: f64 = 52.0;
+/// Room for the numbers of a scale.
+const SCALE: f64 = 28.0;
+const NOTE: f64 = 30.0;
 /// Lines of the scale at most.
 const TICKS: f64 = 8.0;
 
-/// A chart of bars that lie one below the other: values from 0 on, in the order given.
+/// A chart of one panel.
 pub fn bars(title: &str, unit: &str, note: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().flat_map(|bar| [bar.value, bar.high, bar.mark.unwrap_or(0.0)]).fold(0.0, f64::max);
+    chart(title, note, &[Panel { heading: unit.to_owned(), bars: bars.to_vec() }])
+}
+
+/// A chart of panels that lie one below the other, each with a scale of its own from 0 on.
+pub fn chart(title: &str, note: &str, panels: &[Panel]) -> String {
+    let height = panels.iter().map(panel_height).sum::<f64>() + TITLE + NOTE;
+    let mut lines = vec![
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+             font-size=\"12\" role=\"img\">"
+        ),
+        format!("<title>{}</title>", escaped(title)),
+        "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>".to_owned(),
+        format!("<text x=\"12\" y=\"26\" font-size=\"17\">{}</text>", escaped(title)),
+    ];
+    let mut top = TITLE;
+    for panel in panels {
+        draw_panel(panel, top, &mut lines);
+        top += panel_height(panel);
+    }
+    lines.push(format!("<text x=\"12\" y=\"{:.1}\" fill=\"#444\">{}</text>", height - 12.0, escaped(note)));
+    lines.push("</svg>\n".to_owned());
+    lines.join("\n")
+}
+
+fn panel_height(panel: &Panel) -> f64 {
+    HEADING + ROW * panel.bars.len() as f64 + SCALE
+}
+
+fn draw_panel(panel: &Panel, top: f64, lines: &mut Vec<String>) {
+    let values = panel.bars.iter().flat_map(|bar| [bar.value, bar.high, bar.mark.unwrap_or(0.0)]);
+    let most = values.fold(0.0, f64::max);
     let step = step(most);
     let end = (most / step).ceil().max(1.0) * step;
-    let scale = (WIDTH - LABEL_WIDTH - RIGHT) / end;
-    let x = |value: f64| LABEL_WIDTH + value * scale;
-    let bottom = TOP + ROW * bars.len() as f64;
-    let height = bottom + BOTTOM;
-    let mut out = String::new();
-    let mut line = |text: std::fmt::Arguments<'_>| {
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "{text}");
-    };
-    line(format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\" role=\"img\">"
+    let x = |value: f64| LABEL_WIDTH + value * (WIDTH - LABEL_WIDTH - RIGHT) / end;
+    let first = top + HEADING;
+    let bottom = first + ROW * panel.bars.len() as f64;
+    lines.push(format!(
+        "<text x=\"12\" y=\"{:.1}\" font-weight=\"bold\">{}</text>",
+        top + 16.0,
+        escaped(&panel.heading)
     ));
-    line(format_args!("<title>{}</title>", escaped(title)));
-    line(format_args!("<rect width=\"100%\" height=\"100%\" fill=\"white\"/>"));
-    line(format_args!("<text x=\"12\" y=\"26\" font-size=\"17\">{}</text>", escaped(title)));
-    line(format_args!("<text x=\"12\" y=\"46\" fill=\"#444\">{}</text>", escaped(unit)));
     for tick in 0..=(end / step).round() as u32 {
         let value = f64::from(tick) * step;
         let at = x(value);
-        line(format_args!(
-            "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\" stroke=\"#ccc\"/>\
+        lines.push(format!(
+            "<line x1=\"{at:.1}\" y1=\"{first:.1}\" x2=\"{at:.1}\" y2=\"{bottom:.1}\" stroke=\"#ccc\"/>\
              <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#444\">{}</text>",
-            bottom + 16.0,
+            bottom + 14.0,
             short(value)
         ));
     }
-    for (i, bar) in bars.iter().enumerate() {
-        line(format_args!("{}", one_bar(bar, TOP + ROW * i as f64, &x)));
+    for (i, bar) in panel.bars.iter().enumerate() {
+        lines.push(one_bar(bar, first + ROW * i as f64, &x));
     }
-    line(format_args!("<text x=\"12\" y=\"{:.1}\" fill=\"#444\">{}</text>", height - 12.0, escaped(note)));
-    line(format_args!("</svg>"));
-    out
 }
 
 fn one_bar(bar: &Bar, top: f64, x: &impl Fn(f64) -> f64) -> String {
@@ -155,11 +186,12 @@ mod tests {
     #[test]
     fn a_chart_is_well_formed_and_holds_every_bar() {
         let marked = Bar { mark: Some(40.0), hollow: true, high: 60.0, ..bar("a < b & \"c\"", 50.0) };
-        let chart = bars("title", "ns", "note", &[marked, bar("other", 20.0)]);
+        let panel = Panel { heading: "ns".to_owned(), bars: vec![marked, bar("other", 20.0)] };
+        let chart = chart("title", "note", &[panel.clone(), panel]);
         assert!(chart.starts_with("<svg ") && chart.ends_with("</svg>\n"));
         assert!(chart.contains("a &lt; b &amp; &quot;c&quot;") && chart.contains(">other<"));
-        assert_eq!(chart.matches("<rect").count(), 3, "the background and two bars");
-        assert_eq!(chart.matches("fill=\"white\"").count(), 2, "the background and the hollow bar");
+        assert_eq!(chart.matches("<rect").count(), 5, "the background and two bars in each panel");
+        assert_eq!(chart.matches("fill=\"white\"").count(), 3, "the background and the hollow bars");
         let opened = chart.matches('<').count();
         let closed = chart.matches("/>").count() + 2 * chart.matches("</").count();
         assert_eq!(opened, closed, "every element is closed");
@@ -167,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_chart_of_nothing_is_a_chart() {
-        assert!(bars("t", "u", "n", &[]).ends_with("</svg>\n"));
-        assert!(bars("t", "u", "n", &[bar("zero", 0.0)]).contains("zero"));
+        assert!(chart("t", "n", &[]).ends_with("</svg>\n"));
+        let panel = Panel { heading: "h".to_owned(), bars: vec![bar("zero", 0.0)] };
+        assert!(chart("t", "n", &[panel]).contains("zero"));
     }
 }

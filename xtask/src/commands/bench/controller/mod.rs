@@ -3,15 +3,15 @@
 mod rows;
 mod runs;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use self::rows::{ROWS, Row, Spread, summary};
 use self::runs::Programs;
 use super::svg::{self, Bar};
+use super::{text, write};
 use crate::process;
 use crate::project::Project;
 
@@ -115,14 +115,6 @@ fn network_row(first: &Value, samples: &[Value]) -> Value {
         row.insert("times_faster_max".to_owned(), json!(ratio.max));
     }
     Value::Object(row)
-}
-
-/// Writes a file, and the folders that it is in.
-fn write(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What a person reads.
@@ -243,10 +235,6 @@ fn note(facts: &Value, more: &str) -> String {
         text(&conditions["cpu"]),
         facts["rounds"]
     )
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("?")
 }
 
 #[cfg(test)]

@@ -1,0 +1,149 @@
+"""The network of the Mininet benchmark: a switch without a controller."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Iterable, Optional
+
+from demo_net import BACKENDS, BALANCER, VIP, DemoError, Network, run
+
+CLIENT = "h3"
+LOAD_PORT = 9000
+CONTROL_PORT = 9001
+VIP_MAC = "02:6c:0a:00:01:01"
+"""The VIP's MAC: the one that the balancer gives it by default."""
+
+OPENFLOW = "OpenFlow13"
+
+
+class BenchNetwork(Network):
+    """The demonstration's network with a host that only balances, and no
+    controller: what the switch does is in entries that never change."""
+
+    def __init__(self, work_dir: Path, tag: str) -> None:
+        super().__init__(work_dir, "1.3", "onearm", tag)
+
+    def start_plain(self, traffic: str) -> None:
+        """Build everything, forward by learned MACs, start the servers."""
+        self.mininet.build()
+        self.mininet.start()
+        self.set_flows([])
+        for role in BACKENDS:
+            # The side that closes waits out old segments, and would refuse
+            # new connections of the same ports when it has too many to wait for.
+            self.run(role, ["sysctl", "-q", "-w", "net.ipv4.tcp_max_tw_buckets=0"])
+            self.start_traffic_server(role, traffic)
+        for role in BACKENDS:
+            if not self.ping(CLIENT, role):
+                raise DemoError(f"{CLIENT} does not reach {role}")
+
+    def start_traffic_server(self, role: str, traffic: str) -> None:
+        """Start the server of a backend; it says when it is ready."""
+        ports = ["--port", str(LOAD_PORT), "--control", str(CONTROL_PORT)]
+        read_end, write_end = os.pipe()
+        with os.fdopen(read_end) as output:
+            try:
+                process = self.spawn(role, [traffic, "serve", *ports], stdout=write_end)
+            finally:
+                os.close(write_end)
+            self.processes[f"traffic-{role}"] = process
+            if output.readline().strip() != "ready":
+                raise DemoError(f"{role}: bench-traffic does not listen")
+
+    def port_number(self, role: str) -> int:
+        """The OpenFlow number of the switch's port to a host."""
+        name = self.port_name(role)
+        return int(run(["ovs-vsctl", "-t", "5", "get", "Interface", name, "ofport"]))
+
+    def port_name(self, role: str) -> str:
+        """The switch's end of a host's link."""
+        link = self.interface(role).link
+        return next(i.name for i in (link.intf1, link.intf2) if i.node is self.switch)
+
+    def mac(self, role: str) -> str:
+        """The MAC of a host."""
+        return str(self.interface(role).MAC())
+
+    def set_flows(self, entries: Iterable[str]) -> None:
+        """Forward by learned MACs, apart from ``entries``; forget the MACs."""
+        name = self.switch.name
+        run(["ovs-ofctl", "-O", OPENFLOW, "del-flows", name])
+        for entry in ["priority=0,actions=NORMAL", *entries]:
+            run(["ovs-ofctl", "-O", OPENFLOW, "add-flow", name, entry])
+        run(["ovs-appctl", "-T", "5", "fdb/flush", name])
+
+    def nat_entries(self) -> list[str]:
+        """Entries that balance by themselves: a client's ports in turn."""
+        client = self.port_number(CLIENT)
+        address = self.node(CLIENT).IP()
+        entries = []
+        for turn, (role, backend) in enumerate(BACKENDS.items()):
+            port, mac = self.port_number(role), self.mac(role)
+            for protocol in ("tcp", "udp"):
+                entries += [
+                    f"priority=100,{protocol},in_port={client},nw_dst={VIP},tp_dst={LOAD_PORT},"
+                    f"tp_src={turn}/0x1,actions=set_field:{mac}->eth_dst,"
+                    f"set_field:{backend}->ip_dst,output:{port}",
+                    f"priority=100,{protocol},in_port={port},nw_src={backend},nw_dst={address},"
+                    f"tp_src={LOAD_PORT},actions=set_field:{VIP_MAC}->eth_src,"
+                    f"set_field:{VIP}->ip_src,output:{client}",
+                ]
+        return entries
+
+    def steering_entries(self) -> list[str]:
+        """Entries that lead the backends' answers to the balancer's host."""
+        balancer = self.port_number(BALANCER)
+        return [
+            f"priority=100,{protocol},in_port={self.port_number(role)},nw_src={backend},"
+            f"tp_src={LOAD_PORT},actions=output:{balancer}"
+            for role, backend in BACKENDS.items()
+            for protocol in ("tcp", "udp")
+        ]
+
+    def know_vip(self, known: bool) -> None:
+        """Tell the client the VIP's MAC, where nobody answers for the VIP."""
+        device = ["dev", self.interface(CLIENT).name]
+        if known:
+            how = ["lladdr", VIP_MAC, *device, "nud", "permanent"]
+            self.run(CLIENT, ["ip", "neigh", "replace", VIP, *how])
+        else:
+            self.run(CLIENT, ["ip", "neigh", "flush", "to", VIP, *device, "nud", "all"])
+
+    def disown_vip(self, role: str) -> None:
+        """Undo ``own_vip``."""
+        self.run(role, ["ip", "address", "del", f"{VIP}/32", "dev", "lo"])
+        for key in ("arp_ignore", "arp_announce"):
+            self.run(role, ["sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/all/{key}"])
+
+    def shape(self, on: bool) -> None:
+        """Put a queue that shapes on the switch's ports, too fast to be felt."""
+        for role in (*BACKENDS, CLIENT):
+            device = ["dev", self.port_name(role), "root"]
+            if on:
+                rate = ["rate", "100gbit", "burst", "16mb", "latency", "50ms"]
+                run(["tc", "qdisc", "replace", *device, "tbf", *rate])
+            else:
+                run(["tc", "qdisc", "del", *device])
+
+
+def cpu_model(cpuinfo: str) -> Optional[str]:
+    """Read ``/proc/cpuinfo``: the processor's name."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return None
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    version = run(["ovs-vswitchd", "--version"]).splitlines()[0]
+    return {
+        "kernel": platform.release(),
+        "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
+        "cpus": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "switch": version,
+    }
