@@ -172,6 +172,15 @@ pub struct RunArgs {
     /// Serve the counters to Prometheus on this TCP address too, at /metrics and nothing else
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub metrics: Option<SocketAddr>,
+    /// Key of this controller's certificate, PEM; with the next two, switches connect by TLS and show certificates
+    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_ca"])]
+    pub tls_key: Option<PathBuf>,
+    /// This controller's certificate, PEM, followed by those in between to its CA, if there are any
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    pub tls_cert: Option<PathBuf>,
+    /// Certificates of the CAs that vouch for switches, PEM
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_cert"])]
+    pub tls_ca: Option<PathBuf>,
     /// How much is logged; the environment variable OFSHIM_LOG goes before it
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,

@@ -61,6 +61,7 @@ fn a_status() -> Status {
         version: "0.1.0".to_owned(),
         uptime_s: 7,
         listen: vec![],
+        tls: false,
         openflow: vec!["1.0".to_owned(), "1.3".to_owned()],
         forwarding: "routed".to_owned(),
         granularity: "five-tuple".to_owned(),

@@ -15,6 +15,9 @@ pub fn status(status: &Status) -> String {
         status.openflow.join(" and "),
         status.listen.join(" and ")
     );
+    if status.tls {
+        line(&mut text, "switches connect by TLS, with certificates");
+    }
     let timeouts = (seconds(status.idle_timeout_s), seconds(status.hard_timeout_s));
     let ahead = if status.proactive { ", ways to hosts ahead of traffic" } else { "" };
     let how = format!("{}, match {}, metric {}{ahead}", status.forwarding, status.granularity, status.metric);

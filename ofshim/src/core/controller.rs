@@ -374,7 +374,7 @@ impl Controller {
         ready.into_iter()
     }
 
-    /// `GET /v1/status`; `listen` as it was bound, time since the same origin as in [`Self::handle`].
+    /// `GET /v1/status`; `listen` as it was bound, TLS is the rim's to tell; time since the same origin as in [`Self::handle`].
     #[must_use]
     pub fn status(&self, listen: &[String], now: Duration) -> view::Status {
         let switches: Vec<view::Switch> = self
@@ -395,6 +395,7 @@ impl Controller {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: now.as_secs(),
             listen: listen.to_vec(),
+            tls: false,
             openflow: self.settings.versions.iter().map(ToString::to_string).collect(),
             forwarding: self.settings.forwarding.word().to_owned(),
             granularity: self.settings.granularity.word().to_owned(),

@@ -22,7 +22,7 @@ pub mod frame;
 mod hash;
 pub mod ip;
 pub mod learn;
-mod limit;
+pub(crate) mod limit;
 mod link;
 pub mod net;
 mod outbox;

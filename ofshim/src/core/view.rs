@@ -16,6 +16,8 @@ pub struct Status {
     pub uptime_s: u64,
     /// The addresses it listens on for switches.
     pub listen: Vec<String>,
+    /// Whether switches connect by TLS there.
+    pub tls: bool,
     /// The OpenFlow versions it speaks: `1.0`, `1.3`.
     pub openflow: Vec<String>,
     /// `routed`, `learning` or `hub`.

@@ -123,11 +123,22 @@ fn connection(
         }
         return check("controllers", name, Level::Ok, &format!("{address} is connected, role {role}"), None);
     }
+    // The database follows within seconds.
+    if running.is_some_and(|running| is_here(address, running) && running.switches.contains(&bridge.dpid)) {
+        return check("controllers", name, Level::Ok, &format!("{address} serves it"), None);
+    }
     let without_keys = address.starts_with("ssl:") && facts.ovs.as_ref().is_ok_and(|ovs| !ovs.has_ssl);
     if without_keys {
         let what = format!("{address} is not connected: Open vSwitch has no key and certificate");
         let mend = "ovs-vsctl set-ssl KEY.pem CERTIFICATE.pem CA.pem";
         return check("controllers", name, Level::Fail, &what, Some(mend.to_owned()));
+    }
+    let kind = |running: &Running| if running.tls { "ssl:" } else { "tcp:" };
+    if let Some(running) =
+        running.filter(|running| is_here(address, running) && !address.starts_with(kind(running)))
+    {
+        let what = format!("{address} is not connected: this controller takes {} connections", kind(running));
+        return check("controllers", name, Level::Fail, &what, Some(set.to_owned()));
     }
     let why = target.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
     let what = format!("{address} is not connected{why}");
@@ -147,7 +158,8 @@ fn connection(
 /// The address to give to a bridge.
 fn offered(running: Option<&Running>) -> String {
     let first = running.and_then(|running| running.listen.first());
-    format!("tcp:{}", first.map_or("127.0.0.1:6653", String::as_str))
+    let kind = if running.is_some_and(|running| running.tls) { "ssl" } else { "tcp" };
+    format!("{kind}:{}", first.map_or("127.0.0.1:6653", String::as_str))
 }
 
 /// Whether a target is one of the addresses that the controller listens on.

@@ -94,6 +94,8 @@ pub struct Facts {
 pub struct Running {
     /// The addresses it listens on for switches.
     pub listen: Vec<String>,
+    /// Whether switches connect by TLS there.
+    pub tls: bool,
     /// The datapath ids of its switches, 16 hex digits.
     pub switches: Vec<String>,
 }

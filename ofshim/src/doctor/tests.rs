@@ -21,8 +21,11 @@ fn bridge() -> Bridge {
 }
 
 fn facts(bridges: Vec<Bridge>) -> Facts {
-    let running =
-        Running { listen: vec!["127.0.0.1:6653".to_owned()], switches: vec!["0000000000000001".to_owned()] };
+    let running = Running {
+        listen: vec!["127.0.0.1:6653".to_owned()],
+        tls: false,
+        switches: vec!["0000000000000001".to_owned()],
+    };
     let ovs = Ovs { version: "3.1.0".to_owned(), bridges, ..Ovs::default() };
     Facts { controller: Ok(running), ovs: Ok(ovs) }
 }
@@ -104,6 +107,8 @@ fn controllers_that_are_not_this_one_or_twice_this_one() {
     let secondary = findings(|bridge| bridge.controllers[0].role = Some("slave".to_owned()));
     assert_eq!(secondary[0].1, Level::Warn);
     let refused = findings(|bridge| {
+        bridge.dpid = "0000000000000009".to_owned();
+        bridge.entries = Ok(Vec::new());
         bridge.controllers[0].connected = false;
         bridge.controllers[0].error = Some("Connection refused".to_owned());
     });
@@ -111,7 +116,17 @@ fn controllers_that_are_not_this_one_or_twice_this_one() {
         refused,
         finding("controllers", Level::Fail, "the log of ofshim says why it refuses the switch")
     );
+    let mut tls = facts(vec![bridge()]);
+    tls.controller.as_mut().unwrap().tls = true;
+    tls.controller.as_mut().unwrap().switches.clear();
+    tls.ovs.as_mut().unwrap().bridges[0].controllers[0].connected = false;
+    let checks = checks(&tls);
+    let wrong = checks.iter().find(|check| check.status == Level::Fail).unwrap();
+    assert!(wrong.what.contains("takes ssl: connections"), "{wrong:?}");
+    assert_eq!(wrong.mend.as_deref(), Some("ovs-vsctl set-controller br0 ssl:127.0.0.1:6653"));
     let without_keys = findings(|bridge| {
+        bridge.dpid = "0000000000000009".to_owned();
+        bridge.entries = Ok(Vec::new());
         bridge.controllers[0].address = "ssl:127.0.0.1:6653".to_owned();
         bridge.controllers[0].connected = false;
     });

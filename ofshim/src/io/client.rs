@@ -73,7 +73,7 @@ fn running(body: &[u8]) -> Result<Running, String> {
     let status: Status = serde_json::from_slice(body)
         .map_err(|_| "the controller is of another version than this command".to_owned())?;
     let switches = status.switches.into_iter().map(|switch| switch.dpid).collect();
-    Ok(Running { listen: status.listen, switches })
+    Ok(Running { listen: status.listen, tls: status.tls, switches })
 }
 
 async fn ask<T: DeserializeOwned>(

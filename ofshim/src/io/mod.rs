@@ -1,5 +1,6 @@
 //! The rim: sockets, clock, signals, files. Nothing here decides anything about the network.
 
+pub mod accept;
 pub mod api;
 pub mod client;
 pub mod daemon;
@@ -10,3 +11,4 @@ pub mod ovs;
 pub mod run;
 pub mod socket;
 pub mod switch;
+pub mod tls;

@@ -55,11 +55,13 @@ pub fn collect(names: &[String]) -> Result<Ovs, Trouble> {
         bridges.push(bridge);
     }
     bridges.sort_by(|a, b| a.name.cmp(&b.name));
+    let daemon = run("ovs-appctl", &[TIMEOUT, "--target=ovs-vswitchd", "version"]);
+    // "ovs-vswitchd (Open vSwitch) 3.1.0"
+    let version =
+        daemon.as_ref().ok().and_then(|told| Some(told.lines().next()?.split(' ').next_back()?.to_owned()));
     Ok(Ovs {
-        version: root.map(|row| text(row, "ovs_version")).unwrap_or_default(),
-        daemon_trouble: run("ovs-appctl", &[TIMEOUT, "--target=ovs-vswitchd", "version"])
-            .err()
-            .map(|told| told.what),
+        version: version.or_else(|| root.map(|row| text(row, "ovs_version"))).unwrap_or_default(),
+        daemon_trouble: daemon.err().map(|told| told.what),
         has_ssl: root.and_then(|row| row.get("ssl")).is_some_and(|ssl| !set(ssl).is_empty()),
         bridges,
     })

@@ -10,19 +10,22 @@ use anyhow::{Context, anyhow, bail};
 use lb_core::host::config::Config;
 use openflow::Version;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::accept::{self, Stream};
 use super::api::{self, Asked};
 use super::daemon;
 use super::endpoints::Question;
 use super::openapi;
 use super::socket::ApiSocket;
-use super::switch::{self, Connection};
+use super::switch::Connection;
+use super::tls::{self, Files};
 use crate::cli::{self, OpenFlow, RunArgs};
 use crate::core::discover::{self, Secret};
+use crate::core::view;
 use crate::core::{
     AskedRole, Command, ConnId, Controller, Event, Level, Settings, Source, TICK, VipKnowledge,
 };
@@ -42,7 +45,7 @@ pub enum Input {
     /// A switch connected.
     Accepted {
         /// Its connection.
-        stream: TcpStream,
+        stream: Stream,
         /// Where it came from.
         peer: SocketAddr,
     },
@@ -57,6 +60,10 @@ pub enum Input {
 pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     let known = args.config.as_deref().map(read_config).transpose()?;
     let settings = settings_of(args)?;
+    let tls = match (&args.tls_key, &args.tls_cert, &args.tls_ca) {
+        (Some(key), Some(cert), Some(ca)) => Some(tls::acceptor(Files { key, cert, ca })?),
+        _ => None,
+    };
     let mut listeners = Vec::new();
     for address in &args.listen {
         listeners.push(bind(*address).await?);
@@ -69,12 +76,15 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     let stop = Stop::new()?;
 
     let (inputs, waiting) = mpsc::channel(MAX_WAITING_INPUTS);
+    if let Some(ca) = &args.tls_ca {
+        tracing::info!("switches connect by TLS, with a certificate that {} vouches for", ca.display());
+    }
     let mut listen = Vec::new();
     for listener in listeners {
         let address = listener.local_addr().context("the address of a listener is not known")?;
         tracing::info!("listening on {address}");
         listen.push(address.to_string());
-        tokio::spawn(switch::accept(listener, inputs.clone()));
+        tokio::spawn(accept::accept(listener, tls.clone(), inputs.clone()));
     }
     tokio::spawn(api::run(api_listener, inputs.clone()));
     if let Some(listener) = metrics_listener {
@@ -87,6 +97,7 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
         next: 0,
         start: Instant::now(),
         listen,
+        tls: args.tls_ca.is_some(),
         inputs,
     };
     main.run(waiting, known, stop).await;
@@ -191,6 +202,7 @@ struct Main {
     next: u64,
     start: Instant,
     listen: Vec<String>,
+    tls: bool,
     inputs: mpsc::Sender<Input>,
 }
 
@@ -220,7 +232,7 @@ impl Main {
         self.start.elapsed()
     }
 
-    fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn accepted(&mut self, stream: Stream, peer: SocketAddr) {
         if self.connections.len() >= MAX_SWITCHES {
             tracing::warn!("{peer}: refused, {MAX_SWITCHES} switches are connected already");
             return;
@@ -281,7 +293,7 @@ impl Main {
         let now = self.now();
         let controller = &self.controller;
         let value = match asked.question {
-            Question::Status => json(&controller.status(&self.listen, now)),
+            Question::Status => json(&view::Status { tls: self.tls, ..controller.status(&self.listen, now) }),
             Question::Topology => json(&controller.topology()),
             Question::Hosts => json(&controller.hosts(now)),
             Question::Flows => json(&controller.flows(now)),

@@ -1,20 +1,18 @@
-//! One switch's TCP connection: a task that reads, and one that writes from a bounded queue.
+//! One switch's connection, by TCP or TLS: a task that reads, and one that writes from a bounded queue.
 //!
 //! While much waits to be written nothing is read: a switch that sends packets faster than it takes the answers is
 //! slowed down by TCP, and sheds packets by its own rules.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openflow::READ_CHUNK_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::accept::{Reader, Stream, Writer};
 use super::run::Input;
 use crate::core::{ConnId, Event};
 
@@ -46,10 +44,8 @@ pub struct TooSlow {
 
 impl Connection {
     /// Starts the tasks of a connection, which tell the main task what happens.
-    pub fn start(conn: ConnId, stream: TcpStream, inputs: mpsc::Sender<Input>) -> Self {
-        // Small messages must not wait for each other; a failure costs latency only.
-        let _ = stream.set_nodelay(true);
-        let (read, write) = stream.into_split();
+    pub fn start(conn: ConnId, stream: Stream, inputs: mpsc::Sender<Input>) -> Self {
+        let (read, write) = stream.split();
         let (queue, queued) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let backlog = Backlog { waiting: Arc::clone(&waiting), written: Arc::new(Notify::new()) };
@@ -121,7 +117,7 @@ impl Backlog {
     }
 }
 
-async fn read_all(conn: ConnId, mut read: OwnedReadHalf, backlog: Backlog, inputs: mpsc::Sender<Input>) {
+async fn read_all(conn: ConnId, mut read: Reader, backlog: Backlog, inputs: mpsc::Sender<Input>) {
     let mut buffer = vec![0; READ_CHUNK_BYTES];
     let reason = loop {
         if let Err(error) = backlog.is_short().await {
@@ -142,11 +138,7 @@ async fn read_all(conn: ConnId, mut read: OwnedReadHalf, backlog: Backlog, input
     let _ = inputs.send(Input::Event(Event::Closed { conn, reason })).await;
 }
 
-async fn write_all(
-    mut write: OwnedWriteHalf,
-    mut queued: mpsc::UnboundedReceiver<Vec<u8>>,
-    backlog: Backlog,
-) {
+async fn write_all(mut write: Writer, mut queued: mpsc::UnboundedReceiver<Vec<u8>>, backlog: Backlog) {
     while let Some(bytes) = queued.recv().await {
         if write.write_all(&bytes).await.is_err() {
             return;
@@ -155,25 +147,6 @@ async fn write_all(
         backlog.written.notify_one();
     }
     let _ = write.shutdown().await;
-}
-
-/// Accepts switches on one address, until the main task ends.
-pub async fn accept(listener: tokio::net::TcpListener, inputs: mpsc::Sender<Input>) {
-    loop {
-        let accepted: std::io::Result<(TcpStream, SocketAddr)> = listener.accept().await;
-        match accepted {
-            Ok((stream, peer)) => {
-                if inputs.send(Input::Accepted { stream, peer }).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::warn!("a switch could not be accepted: {error}");
-                // Out of file descriptors, most likely: trying again at once would only burn time.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -67,9 +67,19 @@ pub struct Controller {
 impl Controller {
     /// Starts one, on a free port unless the options say otherwise, without a balancer's daemon.
     pub fn start(options: &[&str]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_ofshim")), options)
+    }
+
+    /// Starts one in a network namespace.
+    pub fn start_in(namespace: &str, options: &[&str]) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_ofshim")]);
+        Self::start_by(command, options)
+    }
+
+    fn start_by(mut command: Command, options: &[&str]) -> Self {
         let folder = Folder::new();
         let nowhere = folder.0.join("no-daemon.sock").display().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ofshim"));
         command.args(["--run-dir", &folder.0.display().to_string(), "run"]);
         if !options.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
