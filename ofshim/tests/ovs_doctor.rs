@@ -119,9 +119,11 @@ fn left_over_entries_are_found_and_the_mend_removes_them_alone() {
         bridge.ofctl("add-flow", "cookie=0x1234,priority=5,udp,tp_dst=9,actions=drop");
         controller.end("TERM");
         let doctor = Doctor { bridge: &bridge, run_dir: controller.run_dir() };
+        // The database is told within seconds.
+        let lost = || doctor.bad().iter().any(|line| line.contains("is not connected"));
+        controller.wait("the lost connection is found", lost);
         let bad = doctor.bad();
         assert!(bad.iter().any(|line| line.starts_with("controller: no controller runs")), "{bad:#?}");
-        assert!(bad.iter().any(|line| line.contains("is not connected")), "{bad:#?}");
         let left =
             bad.iter().find(|line| line.starts_with("entries: of an ofshim that does not serve")).unwrap();
         must(left.split(", or: ").nth(1).unwrap());
