@@ -38,8 +38,7 @@ pub struct Mixer {
 
 impl Hasher for Mixer {
     fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * u128::from(self.factor);
-        self.state = (product as u64) ^ ((product >> 64) as u64);
+        self.state = fold(self.state ^ word, self.factor);
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -51,8 +50,17 @@ impl Hasher for Mixer {
     }
 
     fn finish(&self) -> u64 {
-        self.state
+        fold(self.state, LAST)
     }
+}
+
+/// Multiplies once more at the end: with some factors, addresses in a row differ in few of the upper bits by then.
+const LAST: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Both halves of the product in one word.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
 }
 
 /// A MAC address and a VLAN id as one word; no tag is 0xffff, which is no VLAN id.
