@@ -323,7 +323,8 @@ impl Tables for Model {
         self.snat_entries.get(at).map(Cell::get)
     }
 
-    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, replace: bool) -> bool {
+    /// Nothing is evicted here: one table holds those of half-open and of established connections.
+    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, _half_open: bool, replace: bool) -> bool {
         let mut index = self.snat_index.borrow_mut();
         let at = index.get(key).copied();
         if at.is_some() && !replace {
@@ -335,6 +336,9 @@ impl Tables for Model {
         index.insert(*key, at);
         true
     }
+
+    /// What is forgotten in one table is stored in the other.
+    fn snat_remove(&self, _key: &ConnKey, _half_open: bool) {}
 
     fn affinity(&self, key: &ClientKey) -> Option<AffinityValue> {
         self.affinity.borrow().get(key).copied()

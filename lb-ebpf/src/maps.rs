@@ -68,6 +68,9 @@ static CONNS: LruHashMap<ConnKey, ConnValue, CONNECTIONS> = LruHashMap::new();
 static HALF_OPEN: LruHashMap<ConnKey, ConnValue, SMALL> = LruHashMap::new();
 #[btf_map]
 static SNATS: LruHashMap<ConnKey, SnatValue, SMALL> = LruHashMap::new();
+/// The other halves of half-open connections.
+#[btf_map]
+static HALF_SNATS: LruHashMap<ConnKey, SnatValue, SMALL> = LruHashMap::new();
 #[btf_map]
 static AFFINITY: LruHashMap<ClientKey, AffinityValue, SMALL> = LruHashMap::new();
 #[btf_map]
@@ -264,15 +267,26 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
 
     #[inline(always)]
     fn snat(&self, key: &ConnKey) -> Option<SnatValue> {
+        let key = lend(0, *key)?;
         // SAFETY: plain integers, copied at once; the core confirms them by the connection they lead to.
-        lend(0, *key).and_then(|key| unsafe { SNATS.get(key) }).copied()
+        unsafe { SNATS.get(key).or_else(|| HALF_SNATS.get(key)) }.copied()
     }
 
     #[inline(always)]
-    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, replace: bool) -> bool {
+    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, half_open: bool, replace: bool) -> bool {
         let flags = if replace { BPF_ANY } else { BPF_NOEXIST };
         let (Some(key), Some(value)) = (lend(0, *key), lend(8, *value)) else { return false };
-        SNATS.insert(key, value, flags as u64).is_ok()
+        let table = if half_open { &HALF_SNATS } else { &SNATS };
+        table.insert(key, value, flags as u64).is_ok()
+    }
+
+    #[inline(always)]
+    fn snat_remove(&self, key: &ConnKey, half_open: bool) {
+        let table = if half_open { &HALF_SNATS } else { &SNATS };
+        // Not there: nothing to do.
+        if let Some(key) = lend(0, *key) {
+            let _ = table.remove(key);
+        }
     }
 
     #[inline(always)]

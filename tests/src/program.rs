@@ -91,15 +91,24 @@ impl Program {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_object(path: &Path, scenario: &Scenario) -> Result<Self> {
+        // A reset walks through all of a table: as small as may be.
+        let entries = scenario.connections.next_power_of_two().max(1 << 10);
+        let sizes = ["CONNS", "HALF_OPEN", "SNATS", "HALF_SNATS", "AFFINITY", "SOURCES", "FRAGMENTS"];
+        Self::load_sized(path, scenario, &sizes.map(|name| (name, entries)))
+    }
+
+    /// The same with tables of these sizes, by their names; the others are as the object has them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_sized(path: &Path, scenario: &Scenario, sizes: &[(&str, u32)]) -> Result<Self> {
         let bytes = fs::read(path).with_context(|| {
             format!("no XDP object at {}: build it with `cargo xtask build-ebpf --release`", path.display())
         })?;
         let mut loader = EbpfLoader::new();
         loader.override_global("FIXED_INPUTS", &1u32, true);
-        // A reset walks through all of a table: as small as may be.
-        let entries = scenario.connections.next_power_of_two().max(1 << 10);
-        for name in ["CONNS", "HALF_OPEN", "SNATS", "AFFINITY", "SOURCES", "FRAGMENTS"] {
-            loader.map_max_entries(name, entries);
+        for (name, entries) in sizes {
+            loader.map_max_entries(name, *entries);
         }
         let mut ebpf = loader.load(&bytes).with_context(|| format!("loading {}", path.display()))?;
         for name in [BALANCER, PASS] {
@@ -325,6 +334,16 @@ impl Program {
         if let Action::Redirect(slot) = expected {
             self.only_device(slot)?;
         }
+        let (action, bytes) = self.send(frame, ifindex)?;
+        Ok(Verdict { action, reason: self.reason_of_last()?, bytes })
+    }
+
+    /// Processes a frame, and leaves the counters unread: what [`run`](Self::run) says afterwards is of all frames since
+    /// its last call.
+    ///
+    /// # Errors
+    /// The kernel refuses the run.
+    pub fn send(&mut self, frame: &[u8], ifindex: u32) -> Result<(Action, Vec<u8>)> {
         let mut out = vec![0; frame.len() + 256];
         let (action, length) = self.raw_run(frame, ifindex, &mut out)?;
         out.truncate(length);
@@ -335,7 +354,7 @@ impl Program {
             XDP_REDIRECT => Action::Redirect(self.device.unwrap_or(0)),
             other => bail!("lb_balance returned {other}"),
         };
-        Ok(Verdict { action, reason: self.reason_of_last()?, bytes: out })
+        Ok((action, out))
     }
 
     /// Runs the program once; the XDP action, and how many bytes of `out` are the frame.
@@ -445,7 +464,9 @@ impl Program {
         for name in ["CONNS", "HALF_OPEN"] {
             self.clear::<ConnKey, ConnValue>(name)?;
         }
-        self.clear::<ConnKey, SnatValue>("SNATS")?;
+        for name in ["SNATS", "HALF_SNATS"] {
+            self.clear::<ConnKey, SnatValue>(name)?;
+        }
         self.clear::<ClientKey, AffinityValue>("AFFINITY")?;
         self.clear::<ClientKey, RateValue>("SOURCES")?;
         self.clear::<FragmentKey, FragmentValue>("FRAGMENTS")?;

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
-use super::{Decision, Stage, Verdict, is_for, maybe, maybe_vip, open, service_of, vip_at};
+use super::{Decision, Stage, Verdict, is_for, lend, maybe, maybe_vip, open, service_of, vip_at};
 use crate::checksum;
 use crate::classify::{self, Ip, TCP, Transport, TransportKind};
 use crate::conn::{self, Segment, Side};
@@ -210,7 +210,8 @@ impl<P: Packet> Flow<'_, P> {
             if !full {
                 return self.hand_on_to_open(tables, id, vip);
             }
-            return self.open::<T, PART>(tables, id, vip, &key, entry, opens, segment, now);
+            let half_open = entry.is_none() || is_half;
+            return self.open::<T, PART>(tables, id, vip, &key, entry, opens, segment, now, half_open);
         };
         let (from, switch) = self.ingress_slot(tables, entry.client_slot.get());
         entry.client_slot.set(from);
@@ -221,10 +222,13 @@ impl<P: Packet> Flow<'_, P> {
             track(tables, entry, Side::Client, segment, one_sided);
             promoted = conn::is_established_by(entry, segment);
         }
+        let snat_port = entry.snat_port.get();
         if is_half && promoted && tables.conn_insert(&key, &entry.get()) {
             tables.half_open_remove(&key);
+            if const { PART == part::LEND } {
+                lend::settle(tables, record, &key, snat_port);
+            }
         }
-        let snat_port = entry.snat_port.get();
         Decision::forward(self.to_backend(tables, id, vip, kept.id, record, from, switch, snat_port))
     }
 
@@ -241,6 +245,7 @@ impl<P: Packet> Flow<'_, P> {
         opens: bool,
         segment: Segment,
         now: Ticks,
+        half_open: bool,
     ) -> Decision {
         if let Some(entry) = entry
             && self.is_reset(tables, vip, id, entry, segment, now)
@@ -248,7 +253,7 @@ impl<P: Packet> Flow<'_, P> {
             self.leave(tables, answer::RESET, id);
             return Decision::next(Stage::Answer);
         }
-        let opened = open::open::<P, T, PART>(self, tables, vip, key, entry, opens, segment, now);
+        let opened = open::open::<P, T, PART>(self, tables, vip, key, entry, opens, segment, now, half_open);
         let Some(record) = opened.choice.record else {
             if opened.answer {
                 self.leave(tables, answer::REJECT, id);

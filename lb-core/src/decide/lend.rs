@@ -2,7 +2,7 @@
 
 use crate::conn;
 use crate::select;
-use crate::table::{Address, ConnKey, SnatValue, Tables, Ticks};
+use crate::table::{Address, BackendRecord, ConnKey, SnatValue, Tables, Ticks};
 
 /// Ports that are tried before a connection is refused.
 const TRIES: u32 = 16;
@@ -25,13 +25,18 @@ pub struct PortRequest {
     pub count: u16,
     /// The time.
     pub now: Ticks,
+    /// 1 for a connection whose entry is among the half-open ones, 0 for one among the established.
+    pub half_open: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// A free source port towards a backend (network byte order), its way back stored; 0 when there is none. To be called
 /// through [`Tables::lend_port`].
 #[inline(always)]
 pub fn lend_port<T: Tables>(tables: &T, request: &PortRequest) -> u16 {
-    let PortRequest { key, backend, mac, backend_port, first, count, now } = request;
+    let PortRequest { key, backend, mac, backend_port, first, count, now, half_open, .. } = request;
+    let half_open = *half_open != 0;
     let hash = select::flow_hash(key);
     let value = SnatValue {
         client: key.client,
@@ -45,21 +50,38 @@ pub fn lend_port<T: Tables>(tables: &T, request: &PortRequest) -> u16 {
         let offset = hash.wrapping_add(i).checked_rem(*count as u32).unwrap_or(0);
         let port = first.wrapping_add(offset as u16).to_be();
         let lent = ConnKey::new(*backend, *backend_port, 0, port, key.protocol());
-        if tables.snat_insert(&lent, &value, false) {
-            return port;
-        }
-        if !is_lent(tables, key, &lent, port, *now) {
-            tables.snat_insert(&lent, &value, true);
+        let Some(to) = tables.snat(&lent) else {
+            if tables.snat_insert(&lent, &value, half_open, false) {
+                return port;
+            }
+            // Another processor lent it meanwhile.
+            continue;
+        };
+        if !is_lent(tables, key, &to, port, *now) {
+            tables.snat_remove(&lent, !half_open);
+            tables.snat_insert(&lent, &value, half_open, true);
             return port;
         }
     }
     0
 }
 
+/// Carries the other half of a connection that has become established over to its like, where no flood of half-open ones
+/// evicts it.
+#[inline(always)]
+pub(super) fn settle<T: Tables>(tables: &T, backend: &BackendRecord, key: &ConnKey, port: u16) {
+    let backend_port = if backend.port != 0 { backend.port } else { key.vip_port() };
+    let lent = ConnKey::new(backend.address, backend_port, 0, port, key.protocol());
+    let Some(to) = tables.snat(&lent) else { return };
+    let is_its = to.client == key.client && to.client_port == key.client_port() && to.vip == key.vip();
+    if is_its && tables.snat_insert(&lent, &to, false, true) {
+        tables.snat_remove(&lent, true);
+    }
+}
+
 /// Whether a port is lent to a live connection other than `key`.
 #[inline(always)]
-fn is_lent<T: Tables>(tables: &T, key: &ConnKey, lent: &ConnKey, port: u16, now: Ticks) -> bool {
-    let Some(to) = tables.snat(lent) else { return false };
+fn is_lent<T: Tables>(tables: &T, key: &ConnKey, to: &SnatValue, port: u16, now: Ticks) -> bool {
     let other = ConnKey::new(to.client, to.client_port, to.vip, to.vip_port, key.protocol());
     if other == *key {
         return false;

@@ -55,7 +55,7 @@ pub(super) fn is_refused<T: Tables>(tables: &T, settings: &Settings, vip: &VipRe
     !may_be_stateless(vip) && is_beyond_cap(tables, settings, now)
 }
 
-/// Chooses a backend for a flow, and makes or overwrites its entry.
+/// Chooses a backend for a flow, and makes or overwrites its entry, which is or will be `half_open`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "inlined: what the caller knows is not found out again")]
 pub(super) fn open<'t, P: Packet, T: Tables, const PART: u8>(
@@ -67,6 +67,7 @@ pub(super) fn open<'t, P: Packet, T: Tables, const PART: u8>(
     opens: bool,
     segment: Segment,
     now: Ticks,
+    half_open: bool,
 ) -> Opened<'t> {
     if let Some(reason) = refusal(tables, vip, key, now) {
         return Opened::no(reason);
@@ -100,7 +101,7 @@ pub(super) fn open<'t, P: Packet, T: Tables, const PART: u8>(
     let (slot, _) = flow.ingress_slot(tables, 0);
     let mut value = conn::open(choice.id, record.generation, slot, now, flow.is_tcp(), segment);
     if lends {
-        value.snat_port = lend_port(flow, tables, vip, key, record, now);
+        value.snat_port = lend_port(flow, tables, vip, key, record, now, half_open);
         if value.snat_port == 0 {
             return Opened::no(Reason::SnatExhausted);
         }
@@ -159,6 +160,7 @@ fn lend_port<P: Packet, T: Tables>(
     key: &ConnKey,
     record: &BackendRecord,
     now: Ticks,
+    half_open: bool,
 ) -> u16 {
     if vip.snat_count == 0 {
         return 0;
@@ -171,5 +173,7 @@ fn lend_port<P: Packet, T: Tables>(
         first: vip.snat_first,
         count: vip.snat_count,
         now,
+        half_open: half_open as u32,
+        reserved: 0,
     })
 }

@@ -18,7 +18,7 @@ pub use side::*;
 pub use tables::*;
 
 /// Version of everything in this module. Maps of another version are never adopted.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// VIPs a data plane holds at most; ids run from 1.
 pub const MAX_VIPS: usize = 257;

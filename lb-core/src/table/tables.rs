@@ -44,10 +44,13 @@ pub trait Tables {
     fn half_open_insert(&self, key: &ConnKey, value: &ConnValue) -> bool;
     /// Forgets a half-open connection.
     fn half_open_remove(&self, key: &ConnKey);
-    /// The other half of a full NAT connection.
+    /// The other half of a full NAT connection, of an established one or (also) of a half-open one.
     fn snat(&self, key: &ConnKey) -> Option<SnatValue>;
-    /// Stores the other half of a full NAT connection; `false` when the key is taken, unless `replace`.
-    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, replace: bool) -> bool;
+    /// Stores the other half of a full NAT connection, among those of the half-open or of the established ones; `false` when
+    /// the key is taken there, unless `replace`.
+    fn snat_insert(&self, key: &ConnKey, value: &SnatValue, half_open: bool, replace: bool) -> bool;
+    /// Forgets the other half of a full NAT connection among those of the half-open or of the established ones.
+    fn snat_remove(&self, key: &ConnKey, half_open: bool);
     /// The backend that a client keeps.
     fn affinity(&self, key: &ClientKey) -> Option<AffinityValue>;
     /// Remembers the backend of a client.

@@ -40,7 +40,7 @@ pub use tables::Counters;
 pub use upgrade::{Swap, Version, VersionLoader};
 
 /// The maps of the object, all pinned.
-pub const MAPS: [&str; 34] = [
+pub const MAPS: [&str; 35] = [
     "SETTINGS",
     "TEST_INPUTS",
     "BITMAP",
@@ -59,6 +59,7 @@ pub const MAPS: [&str; 34] = [
     "CONNS",
     "HALF_OPEN",
     "SNATS",
+    "HALF_SNATS",
     "AFFINITY",
     "SOURCES",
     "FRAGMENTS",
@@ -152,11 +153,12 @@ impl DataPlane {
 }
 
 /// The maps whose size the configuration says.
-fn sizes(connections: &ConnectionsConfig) -> [(&'static str, u32); 6] {
+fn sizes(connections: &ConnectionsConfig) -> [(&'static str, u32); 7] {
     [
         ("CONNS", connections.table_size),
         ("HALF_OPEN", connections.half_open_size),
         ("SNATS", connections.snat_size),
+        ("HALF_SNATS", connections.half_open_size),
         ("AFFINITY", connections.affinity_size),
         ("SOURCES", connections.source_size),
         ("FRAGMENTS", connections.fragment_size),

@@ -80,8 +80,10 @@ pub fn read_model(pins: &Pins, wanted: impl Fn(&ConnKey) -> bool) -> Result<Mode
 fn read_surroundings(pins: &Pins, model: &mut Model) -> Result<()> {
     model.port_lists.extend(by_id::<PortList>(pins, "PORT_LISTS")?);
     model.loads.borrow_mut().extend(by_id::<u64>(pins, "LOADS")?.map(|(id, load)| (id, load as i64)));
-    for (key, value) in all::<ConnKey, SnatValue>(pins, "SNATS")? {
-        model.snat_insert(&key, &value, true);
+    for table in ["HALF_SNATS", "SNATS"] {
+        for (key, value) in all::<ConnKey, SnatValue>(pins, table)? {
+            model.snat_insert(&key, &value, false, true);
+        }
     }
     for (key, value) in all::<ClientKey, AffinityValue>(pins, "AFFINITY")? {
         model.affinity_set(&key, &value);

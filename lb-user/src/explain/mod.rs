@@ -222,7 +222,7 @@ fn other_tables(
         model.half_open_insert(&key, &value);
     }
     for (key, value) in live.snats() {
-        model.snat_insert(&key, &value, true);
+        model.snat_insert(&key, &value, false, true);
     }
     model.loads.replace(live.loads.borrow().clone());
     Ok((model, plan))
