@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 
 /// Empties a slot of a map of devices.
 ///
@@ -35,6 +37,66 @@ pub fn delete_slot(map: &impl AsFd, slot: u32) -> io::Result<()> {
         error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         error => Err(error),
     }
+}
+
+/// The attributes of the batch commands of bpf(2).
+#[repr(C, align(8))]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Reads the first slots of an array by one call: `values` holds one word for each slot, or for each slot and processor
+/// where the array is one for each processor, and the map's values are one word long.
+///
+/// # Errors
+/// The kernel's.
+pub fn read_words(map: &impl AsFd, slots: u32, values: &mut [u64]) -> io::Result<()> {
+    let mut keys = vec![0u32; slots as usize];
+    let mut position = 0u32;
+    batch(
+        BPF_MAP_LOOKUP_BATCH,
+        &mut Batch {
+            out_batch: (&raw mut position) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: slots,
+            map: map.as_fd().as_raw_fd() as u32,
+            ..Batch::default()
+        },
+    )
+}
+
+/// Writes the first slots of an array by one call; `values` as in [`read_words`].
+///
+/// # Errors
+/// The kernel's.
+pub fn write_words(map: &impl AsFd, slots: u32, values: &[u64]) -> io::Result<()> {
+    let keys: Vec<u32> = (0..slots).collect();
+    batch(
+        BPF_MAP_UPDATE_BATCH,
+        &mut Batch {
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: slots,
+            map: map.as_fd().as_raw_fd() as u32,
+            ..Batch::default()
+        },
+    )
+}
+
+fn batch(command: libc::c_int, attributes: &mut Batch) -> io::Result<()> {
+    // SAFETY: the attributes have the layout of the batch commands of bpf(2), and outlive the call, as does what they
+    // point to: keys and values of as many slots as they say, by the callers' contract.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<Batch>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether this process is root's.

@@ -1,8 +1,7 @@
 //! Random traffic through the loaded program, the host core and the oracle, which must agree on every frame.
 //!
-//! 20,000 frames through all three in an ordinary run, ten million with `LB_LONG=1`, and 200,000 through the two that
-//! need no root. A failure names its seed;
-//! `LB_SEED=<seed> cargo test -p tests --test fuzz` repeats it alone, and the seed then belongs into [`RECORDED`].
+//! 200,000 frames in an ordinary run, ten million with `LB_LONG=1`, and as many as in an ordinary run through the two that
+//! need no root. A failure names its seed; `LB_SEED=<seed> cargo test -p tests --test fuzz` repeats it alone, and the seed then belongs into [`RECORDED`].
 
 use std::collections::BTreeMap;
 
@@ -14,6 +13,8 @@ use testbed::random::Random;
 use testbed::root_or_say_so;
 use testbed::traffic::{Traffic, change, jump, scenario};
 
+/// Frames of an ordinary run.
+const ORDINARY: usize = 200_000;
 /// Frames of one sequence, which begins with empty tables.
 const FRAMES: usize = 500;
 /// Seeds that once failed; every run begins with them.
@@ -86,10 +87,9 @@ fn seeds(frames: usize) -> std::ops::Range<u64> {
     first..first + frames.div_ceil(FRAMES) as u64
 }
 
-/// The host's sides alone take ten times as many frames in the same time.
 #[test]
 fn random_traffic_on_the_host() {
-    run(seeds(200_000), false);
+    run(seeds(ORDINARY), false);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn random_traffic() {
         return;
     }
     let long = std::env::var_os("LB_LONG").is_some_and(|v| v == "1");
-    let frames: usize = if long { 10_000_000 } else { 20_000 };
+    let frames: usize = if long { 10_000_000 } else { ORDINARY };
     let tally = run(RECORDED.iter().copied().chain(seeds(frames)), true);
     println!("{tally:?}");
     // Traffic that does not reach a verdict tests nothing about it.
