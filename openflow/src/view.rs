@@ -123,7 +123,10 @@ impl<'a> PacketInRef<'a> {
         let cookie = Some(Cookie(body.u64("cookie")?));
         let mut whole = body.clone();
         let mut in_port = None;
-        oxm::for_each(body, |field| in_port = in_port.or(field.as_in_port()))?;
+        match oxm::in_port_alone(body) {
+            Some(port) => in_port = Some(port),
+            None => oxm::for_each(body, |field| in_port = in_port.or(field.as_in_port()))?,
+        }
         let match_bytes = whole.take(whole.remaining() - body.remaining(), "match")?;
         body.pad(2)?;
         Ok(Self {

@@ -105,6 +105,11 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
+    /// The next bytes, which stay unread; `None` when there are not so many.
+    pub(crate) fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        self.bytes.first_chunk().copied()
+    }
+
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         self.array(field).map(u8::from_be_bytes)
     }

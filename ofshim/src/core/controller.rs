@@ -108,12 +108,15 @@ impl Controller {
         let Some(session) = sessions.get_mut(&conn) else { return };
         let mut framer = session.feed(bytes, &mut ctx);
         while let Some(frame) = framer.next_frame_ref() {
-            let (sessions, mut ctx) = self.context(commands, now);
-            let raised = sessions.get_mut(&conn).and_then(|session| session.handle(frame, &mut ctx));
-            if let Some(raised) = raised {
-                self.raised(conn, raised, commands, now);
-                self.obey_network(commands, now);
+            let Self { settings, known, limiter, sessions, network, .. } = self;
+            let mut ctx = Context { settings, known, limiter, commands, now };
+            let Some(session) = sessions.get_mut(&conn) else { break };
+            match session.handle(frame, &mut ctx) {
+                None => continue,
+                Some(Raised::PacketIn(packet)) => packet_in(session, network, &packet, &mut ctx),
+                Some(raised) => self.raised(conn, raised, commands, now),
             }
+            self.obey_network(commands, now);
         }
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.give_back(framer);
@@ -172,7 +175,8 @@ impl Controller {
         match raised {
             Raised::Named => self.named(conn, dpid, commands, now),
             Raised::Ready(found) => self.ready_switch(conn, found, now),
-            Raised::PacketIn(packet) => self.packet_in(conn, dpid, &packet, commands, now),
+            // Dealt with where it came from.
+            Raised::PacketIn(_) => {}
             Raised::Port(number, port) => self.network.port_changed(dpid, number, port.as_ref(), now),
             Raised::Removed(Purpose::Ahead, removed, _) => {
                 if removed.reason == FlowRemovedReason::Delete {
@@ -243,26 +247,6 @@ impl Controller {
             found,
         };
         self.network.switch_ready(new, now);
-    }
-
-    fn packet_in(
-        &mut self,
-        conn: ConnId,
-        dpid: DatapathId,
-        packet: &PacketInRef<'_>,
-        commands: &mut Outbox,
-        now: Duration,
-    ) {
-        let Self { settings, known, limiter, sessions, network, .. } = self;
-        let mut ctx = Context { settings, known, limiter, commands, now };
-        let Some((switch, link)) = sessions.get_mut(&conn).and_then(Session::parts) else { return };
-        let Some(frame) = switch.admit(packet, ctx.settings.proactive) else {
-            return switch.free_buffer(packet, link, &mut ctx);
-        };
-        if network.packet_in(dpid, packet, &frame, now) == Admitted::Yours {
-            let flood = || network.flood_ports(Place::new(dpid, packet.in_port));
-            switch.packet_in(packet, &frame, flood, link, &mut ctx);
-        }
     }
 
     /// Takes out connections that are over, and lets those go on that waited for their end.
@@ -531,6 +515,20 @@ impl Controller {
             })
         });
         view::Flows { flows: self.network.flows_view(now).into_iter().chain(flows).collect() }
+    }
+}
+
+/// Takes a packet through the stages that all ways of forwarding share, and lets the switch forward it if it learns by
+/// itself.
+fn packet_in(session: &mut Session, network: &mut Network, packet: &PacketInRef<'_>, ctx: &mut Context<'_>) {
+    let Some((switch, link)) = session.parts() else { return };
+    let dpid = switch.dpid();
+    let Some(frame) = switch.admit(packet, ctx.settings.proactive) else {
+        return switch.free_buffer(packet, link, ctx);
+    };
+    if network.packet_in(dpid, packet, &frame, ctx.now) == Admitted::Yours {
+        let flood = || network.flood_ports(Place::new(dpid, packet.in_port));
+        switch.packet_in(packet, &frame, flood, link, ctx);
     }
 }
 

@@ -194,6 +194,10 @@ impl Switch {
         ctx: &mut Context<'_>,
     ) {
         let in_port = packet.in_port;
+        let key = Key { in_port, vlan: frame.vlan, src: frame.src, dst: frame.dst };
+        if let Some(out) = self.on_its_way(&key, frame, ctx) {
+            return self.packet_out(packet, &[out], link, ctx);
+        }
         let balancer = forward::balancer_port(&self.table, ctx.known, self.hint);
         if ctx.known.vip_of(frame.src).is_some() && ctx.known.placement().is_onearm() {
             self.hint = Some(in_port);
@@ -205,7 +209,6 @@ impl Switch {
         if balancer != forward::balancer_port(&self.table, ctx.known, self.hint) {
             self.delete_fallen(link, ctx);
         }
-        let key = Key { in_port, vlan: frame.vlan, src: frame.src, dst: frame.dst };
         let hub = ctx.settings.forwarding == Forwarding::Hub && ctx.known.vip_of(frame.dst).is_none();
         match verdict.fate {
             // What is learned does not tell a hub where frames go.
@@ -228,6 +231,14 @@ impl Switch {
                 self.packet_out(packet, &[port], link, ctx);
             }
         }
+    }
+
+    /// Where frames go whose entry has just been sent to the switch: it stands, or it would have been deleted. ARP is
+    /// looked at all the same, since it tells addresses.
+    fn on_its_way(&self, key: &Key, frame: &Frame, ctx: &Context<'_>) -> Option<PortNo> {
+        let entry = self.entries.get(key).filter(|_| frame.arp.is_none())?;
+        let fresh = ctx.now.saturating_sub(entry.since) < ON_ITS_WAY && entry.purpose == Purpose::Forward;
+        entry.out.filter(|_| fresh)
     }
 
     /// Lets the switch forget a packet that it keeps and that goes nowhere.

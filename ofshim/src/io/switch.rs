@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use openflow::READ_CHUNK_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -21,6 +20,8 @@ use crate::core::{ConnId, Event};
 pub const MAX_WAITING_BYTES: usize = 12 << 20;
 /// While more bytes wait nothing is read from the switch.
 const READ_ON_BYTES: usize = 1 << 20;
+/// The most bytes of a switch that are handled at once.
+const READ_BYTES: usize = 64 << 10;
 /// How long a switch may take none of the messages that wait for it.
 const STALL_LIMIT: Duration = Duration::from_secs(8);
 /// How long a connection that is being closed may take to read what is queued.
@@ -118,15 +119,14 @@ impl Backlog {
 }
 
 async fn read_all(conn: ConnId, mut read: Reader, backlog: Backlog, inputs: mpsc::Sender<Input>) {
-    let mut buffer = vec![0; READ_CHUNK_BYTES];
     let reason = loop {
         if let Err(error) = backlog.is_short().await {
             break format!("closed, since {error}");
         }
-        match read.read(&mut buffer).await {
+        let mut bytes = Vec::with_capacity(READ_BYTES);
+        match read.read_buf(&mut bytes).await {
             Ok(0) => break "the switch closed the connection".to_owned(),
-            Ok(count) => {
-                let bytes = buffer.iter().copied().take(count).collect();
+            Ok(_) => {
                 if inputs.send(Input::Event(Event::Bytes { conn, bytes })).await.is_err() {
                     return;
                 }

@@ -206,6 +206,19 @@ pub(crate) fn for_each(reader: &mut Reader<'_>, mut take: impl FnMut(MatchField)
     Ok(())
 }
 
+/// Reads a match of the port alone, as most packet-ins have it, with its padding; the reader stays where it is when the
+/// match is another.
+pub(crate) fn in_port_alone(reader: &mut Reader<'_>) -> Option<PortNo> {
+    // Type OXM, length 12; basic class, field 0, no mask, length 4; then the port and 4 bytes of padding.
+    const HEAD: [u8; 8] = [0, 1, 0, 12, 0x80, 0, 0, 4];
+    let [head @ .., a, b, c, d, _, _, _, _] = reader.peek::<16>()?;
+    if head != HEAD {
+        return None;
+    }
+    reader.pad(16).ok()?;
+    Some(PortNo(u32::from_be_bytes([a, b, c, d])))
+}
+
 /// Reads fields without a header around them, `length` bytes with padding behind them: the match of Nicira's messages.
 pub(crate) fn decode_nx(reader: &mut Reader<'_>, length: usize) -> Result<Match, DecodeError> {
     let mut outer = reader.clone().blaming(ErrorKind::BadMatchBadLen);
