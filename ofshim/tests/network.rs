@@ -150,6 +150,45 @@ fn unknown_destinations_go_along_the_broadcast_tree() {
 }
 
 #[test]
+fn a_host_on_another_island_is_unknown_and_one_at_the_same_port_is_left_alone() {
+    for version in BOTH {
+        // s1 - s2, and s3 - s4 apart from them.
+        let mut net = fabric(version, 4, 3, &[((1, 3), (2, 2)), ((3, 3), (4, 2))]);
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 9, (4, 1));
+        assert_eq!(
+            net.inject((1, 1), &udp(1, 9, 1)),
+            [(1, 2), (2, 1), (2, 3)],
+            "{version}: along its own tree"
+        );
+        assert_eq!([1, 2, 3, 4].map(|dpid| net.routes(dpid)), [0; 4]);
+        // With a leg in both islands it is reached in the sender's.
+        announce(&mut net, 9, (2, 1));
+        assert_eq!(net.inject((1, 1), &udp(1, 9, 1)), [(2, 1)], "{version}");
+        announce(&mut net, 5, (3, 1));
+        assert_eq!(net.inject((3, 1), &udp(5, 9, 1)), [(4, 1)], "{version}: and for others in theirs");
+        // Behind the same port they hear each other without the switch.
+        announce(&mut net, 2, (1, 1));
+        assert_eq!(net.inject((1, 1), &udp(1, 2, 1)), [], "{version}");
+        assert!(net.net.controller.status(&[], net.net.now).stopped["would go back to its port"] > 0);
+    }
+}
+
+#[test]
+fn a_link_is_direct_or_a_tunnel_by_its_port_s_name() {
+    let mut net = Fabric::new(Version::V1_3, Settings::default(), [1], 3, &line(2));
+    let mut second = model::Model::new(Version::V1_3, 2, 3);
+    second.names.insert(2, "vxlan_sys_4789".to_owned());
+    net.connect(second);
+    net.pass(std::time::Duration::from_secs(2));
+    let links = net.net.controller.topology().links;
+    assert_eq!(links.iter().map(|link| link.kind.as_str()).collect::<Vec<_>>(), ["tunnel"; 2]);
+    let net = fabric(Version::V1_3, 2, 3, &line(2));
+    let links = net.net.controller.topology().links;
+    assert_eq!(links.iter().map(|link| link.kind.as_str()).collect::<Vec<_>>(), ["direct"; 2]);
+}
+
+#[test]
 fn a_dead_link_moves_only_the_flows_that_used_it() {
     for version in BOTH {
         let mut net = fabric(version, 6, 3, &ring(6));

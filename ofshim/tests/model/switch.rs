@@ -33,6 +33,8 @@ pub struct Model {
     pub version: Version,
     pub dpid: u64,
     pub ports: BTreeMap<PortNo, bool>,
+    /// Names of ports that are not called s1-eth1 and so on.
+    pub names: BTreeMap<u32, String>,
     pub flows: Vec<Flow>,
     /// Messages of the controller, in order.
     pub inbox: Vec<Message>,
@@ -56,6 +58,7 @@ impl Model {
             version,
             dpid,
             ports: (1..=ports).map(|port| (PortNo(port), true)).collect(),
+            names: BTreeMap::new(),
             flows: Vec::new(),
             inbox: Vec::new(),
             outbox: Vec::new(),
@@ -91,7 +94,12 @@ impl Model {
         Port {
             port_no: number,
             hw_addr: MacAddr([2, 0xee, 0, self.dpid as u8, 0, number.0 as u8]),
-            name: format!("s1-eth{}", number.0).as_str().into(),
+            name: self
+                .names
+                .get(&number.0)
+                .map_or_else(|| format!("s1-eth{}", number.0), Clone::clone)
+                .as_str()
+                .into(),
             config: 0,
             state: u32::from(!up),
             curr: 0,
