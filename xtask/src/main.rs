@@ -27,7 +27,7 @@ struct Cli {
 enum Command {
     /// Find or install all that the project needs
     Setup(commands::setup::Args),
-    /// Build the XDP object, plain and with per-packet logging
+    /// Build the XDP object, plain and with per-packet logging, and the programs that measure it
     BuildEbpf(commands::build_ebpf::Args),
     /// Run every test of the project, and count them in the last line
     Test(commands::test::Args),

@@ -53,6 +53,11 @@ impl Project {
     pub fn object(&self) -> PathBuf {
         self.ebpf_objects().join("lb.bpf.o")
     }
+
+    /// The object of the programs that measure the balancer.
+    pub fn bench_object(&self) -> PathBuf {
+        self.ebpf_objects().join("bench.bpf.o")
+    }
 }
 
 /// The Cargo that runs this program.

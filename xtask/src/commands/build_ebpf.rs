@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: the XDP object, plain and with per-packet logging.
+//! `cargo xtask build-ebpf`: the XDP object, plain and with per-packet logging, and the programs that measure it.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -30,14 +30,13 @@ struct Variant {
 
 const BALANCER: &str = "lb-ebpf";
 
-const VARIANTS: [Variant; 2] = [
+const VARIANTS: [Variant; 3] = [
     Variant { file: "lb.bpf.o", binary: BALANCER, features: &[] },
     // Separate, because bpftool and libbpf cannot load an object that carries the logging maps.
     Variant { file: "lb-log.bpf.o", binary: BALANCER, features: &["log"] },
+    // The programs that measure the balancer: no part of it.
+    Variant { file: "bench.bpf.o", binary: "bench", features: &[] },
 ];
-
-/// The programs that measure the balancer: no part of it.
-const BENCH: Variant = Variant { file: "bench.bpf.o", binary: "bench", features: &[] };
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -51,20 +50,8 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Builds both objects where their inputs changed, and says in a line each what there is now.
+/// Builds the objects whose inputs changed, and says in a line each what there is now.
 pub fn build(project: &Project, release: bool) -> Result<Vec<String>> {
-    build_variants(project, release, &VARIANTS)
-}
-
-/// Builds the object of the measuring programs likewise; its file.
-pub fn build_bench(project: &Project) -> Result<PathBuf> {
-    for line in build_variants(project, true, &[BENCH])? {
-        eprintln!("{line}");
-    }
-    Ok(project.ebpf_objects().join(BENCH.file))
-}
-
-fn build_variants(project: &Project, release: bool, variants: &[Variant]) -> Result<Vec<String>> {
     let (compiler, linker) = tools()?;
     let flags = rustflags(&linker);
     if !linker.misaligned_access {
@@ -76,7 +63,7 @@ fn build_variants(project: &Project, release: bool, variants: &[Variant]) -> Res
         );
     }
     let sources = inputs(project)?;
-    variants
+    VARIANTS
         .iter()
         .map(|variant| build_variant(project, variant, release, &compiler, &flags, &sources))
         .collect()

@@ -1,6 +1,6 @@
 //! `cargo xtask bench datapath`: builds, measures, and shows what a packet costs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -37,9 +37,8 @@ pub fn run(args: &Args) -> Result<u8> {
     for line in build_ebpf::build(&project, true)? {
         eprintln!("{line}");
     }
-    let bench_object = build_ebpf::build_bench(&project)?;
     process::run(project.cargo().args(["build", "--quiet", "-p", "lb-bench", "--bin", "bench-datapath"]))?;
-    let output = process::capture_result(&mut command(args, &project, &bench_object, process::is_root()))?;
+    let output = process::capture_result(&mut command(args, &project, process::is_root()))?;
     let result: Value = serde_json::from_str(&output).context("bench-datapath wrote no JSON")?;
     print!("{}", report(&result));
 
@@ -60,7 +59,7 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn command(args: &Args, project: &Project, bench_object: &Path, root: bool) -> Command {
+fn command(args: &Args, project: &Project, root: bool) -> Command {
     let program = project.target.join("debug").join("bench-datapath");
     let mut command = if root {
         Command::new(program)
@@ -69,7 +68,7 @@ fn command(args: &Args, project: &Project, bench_object: &Path, root: bool) -> C
         sudo.arg(program);
         sudo
     };
-    command.arg("--object").arg(project.object()).arg("--bench-object").arg(bench_object);
+    command.arg("--object").arg(project.object()).arg("--bench-object").arg(project.bench_object());
     command.args(["--rounds", &args.rounds.to_string()]);
     if !args.rows.is_empty() {
         command.args(["--rows", &args.rows.join(",")]);
@@ -257,11 +256,8 @@ CONNS            1024 entries, 112.0 bytes an entry
     fn arguments_are_handed_on() {
         let project = Project { root: "/p".into(), target: "/t".into() };
         let args = Args { rounds: 3, rows: vec!["tcp4".into(), "arp".into()], json: None, svg: None };
-        let words = "/t/debug/bench-datapath --object /p/target/ebpf/lb.bpf.o --bench-object /b.o --rounds 3 --rows tcp4,arp";
-        assert_eq!(process::shown(&command(&args, &project, Path::new("/b.o"), true)), words);
-        assert_eq!(
-            process::shown(&command(&args, &project, Path::new("/b.o"), false)),
-            format!("sudo {words}")
-        );
+        let words = "/t/debug/bench-datapath --object /p/target/ebpf/lb.bpf.o --bench-object /p/target/ebpf/bench.bpf.o --rounds 3 --rows tcp4,arp";
+        assert_eq!(process::shown(&command(&args, &project, true)), words);
+        assert_eq!(process::shown(&command(&args, &project, false)), format!("sudo {words}"));
     }
 }
