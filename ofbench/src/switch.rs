@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use openflow::{
-    DatapathId, FeaturesReply, FixedText, Hello, MacAddr, Message, MultipartReply, Port, PortNo, ReplyBody,
-    RequestBody, SwitchConfig, Version, Xid,
+    DatapathId, ErrorMsg, FeaturesReply, FixedText, Hello, MacAddr, Message, MultipartReply, Port, PortNo,
+    ReplyBody, RequestBody, SwitchConfig, Version, Xid,
 };
 
 use crate::packet::{Host, Template, answered};
@@ -18,6 +18,8 @@ const MAX_UNSENT_BYTES: usize = 256 << 10;
 /// How much is read at a time.
 const READ_BYTES: usize = 256 << 10;
 const HEADER_BYTES: usize = 8;
+/// Bytes of a refused message that the answer quotes (1.3, 7.4.4).
+const QUOTED_BYTES: usize = 64;
 const TYPE_PACKET_OUT: u8 = 13;
 const TYPE_FLOW_MOD: u8 = 14;
 
@@ -295,6 +297,10 @@ impl Switch {
                     _ => return Ok(()),
                 };
                 Message::MultipartReply(MultipartReply { flags: 0, body })
+            }
+            Message::Onf(_) | Message::Nicira(_) | Message::Experimenter(_) => {
+                let data = bytes.iter().copied().take(QUOTED_BYTES).collect();
+                Message::Error(ErrorMsg { kind: openflow::ErrorKind::BadRequestBadExperimenter, data })
             }
             Message::Error(error) => bail!("the controller reports an error: {}", error.kind),
             _ => return Ok(()),

@@ -81,6 +81,8 @@ fn a_reconnect_keeps_what_is_there() {
         let other = Controller::learning(&["--listen", &address, "--idle-timeout", "30"]);
         other.wait_for_log("0 entries of ours kept, 2 removed");
         other.wait("the old entries are gone", || bridge.flows(FORWARD).is_empty());
+        let bundled = usize::from(openflow == "1.3");
+        assert_eq!(other.logged("is ready: OpenFlow 1.3, bundles"), bundled, "Open vSwitch knows them");
         assert_eq!(bridge.flows("0x1234").len(), 1);
         assert!(bridge.ping(1, "10.77.0.2", 3));
         assert_eq!(other.logged("WARN"), 0, "{:#?}", other.log());

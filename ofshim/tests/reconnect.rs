@@ -8,8 +8,8 @@ use std::time::Duration;
 use model::{BROADCAST, Model, NOWHERE, Net, frame, host};
 use ofshim::core::{Event, Placement, Settings, Source, VipKnowledge};
 use openflow::{
-    Action, Cookie, FlowModCommand, FlowModFlags, Instruction, MacAddr, Match, MatchField, Message, PortNo,
-    TableId, Version,
+    Action, Cookie, FlowModCommand, FlowModFlags, Instruction, MacAddr, Match, MatchField, Message, OnfMsg,
+    PortNo, TableId, Version,
 };
 
 const BOTH: [Version; 2] = [Version::V1_0, Version::V1_3];
@@ -211,4 +211,66 @@ fn a_wrong_table_miss_entry_of_ours_is_put_right() {
     let s1 = net.connect(model);
     assert_eq!(net.model(s1).flows.len(), 3);
     assert_eq!(net.inject(s1, 1, &frame(host(1), BROADCAST)), [2, 3]);
+}
+
+/// The changes that came in bundles, and those that came by themselves.
+fn changes(net: &Net, conn: ofshim::core::ConnId) -> (usize, usize) {
+    let inbox = &net.model(conn).inbox;
+    let bundled =
+        inbox.iter().filter(|message| matches!(message, Message::Onf(OnfMsg::BundleAdd(_)))).count();
+    let all = inbox.iter().filter(|message| matches!(message, Message::FlowMod(_))).count();
+    // What is in a bundle is done, and heard, when that is committed.
+    (bundled, all - bundled)
+}
+
+/// A switch that lost one of its table-miss entries, has an entry that contradicts its ports, and one of another owner.
+fn damaged(version: Version) -> (Model, model::Flow) {
+    let (mut net, s1) = busy(version);
+    let mut model = net.disconnect(s1);
+    model.flows.retain(|flow| flow.priority != 0 || flow.table != 1);
+    let theirs = foreign(0, 7, Match::new().in_port(PortNo(3)), PortNo(1));
+    model.flows.push(theirs.clone());
+    model.ports.insert(PortNo(2), false);
+    (model, theirs)
+}
+
+#[test]
+fn the_difference_comes_in_one_bundle_where_the_switch_knows_them() {
+    let (model, theirs) = damaged(Version::V1_3);
+    let mut net = Net::new(Settings::learning());
+    let s1 = net.connect(model);
+    assert!(net.is_ready());
+    assert_eq!(changes(&net, s1), (3, 0), "two deletions, one table-miss entry");
+    assert!(net.model(s1).flows.contains(&theirs));
+    assert_eq!(net.logged("is ready: OpenFlow 1.3, bundles"), 1);
+    assert_eq!(net.model(s1).flows.iter().filter(|flow| flow.priority == 0).count(), 3);
+}
+
+#[test]
+fn without_bundles_the_difference_comes_one_by_one_before_a_barrier() {
+    for (version, expected) in [(Version::V1_3, 3), (Version::V1_0, 2)] {
+        let (mut model, theirs) = damaged(version);
+        model.bundles = false;
+        let mut net = Net::new(Settings::learning());
+        let s1 = net.connect(model);
+        assert!(net.is_ready());
+        assert_eq!(changes(&net, s1), (0, expected));
+        assert!(net.model(s1).flows.contains(&theirs));
+        let last = net.model(s1).inbox.iter().rposition(|message| matches!(message, Message::FlowMod(_)));
+        let barrier = net.model(s1).inbox.iter().position(|message| *message == Message::BarrierRequest);
+        assert!(last < barrier, "all changes come before the barrier");
+    }
+}
+
+#[test]
+fn a_bundle_that_is_refused_comes_one_by_one() {
+    let (mut model, theirs) = damaged(Version::V1_3);
+    model.commits = false;
+    let mut net = Net::new(Settings::learning());
+    let s1 = net.connect(model);
+    assert!(net.is_ready());
+    assert_eq!(net.logged("it refuses the commit of a bundle"), 1);
+    let alone = net.model(s1).inbox.iter().filter(|message| matches!(message, Message::FlowMod(_))).count();
+    assert_eq!(alone, 3);
+    assert!(net.model(s1).flows.contains(&theirs));
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 use model::{BROADCAST, Model, Net, frame, host};
 use ofshim::core::{AskedRole, Command, ConnId, Controller, Event, Level, Settings};
 use openflow::{
-    ErrorKind, ErrorMsg, MacAddr, Message, NiciraMsg, PortNo, PortReason, PortStatus, Role, RoleMsg, Version,
-    Xid,
+    ErrorKind, ErrorMsg, MacAddr, Message, NiciraMsg, PortNo, PortReason, PortStatus, RequestBody, Role,
+    RoleMsg, Version, Xid,
 };
 
 /// What the controller says on a new connection to these bytes: its messages, whether it closes, its log.
 struct Talk {
     controller: Controller,
     messages: Vec<(u8, Message)>,
+    /// Their transaction ids.
+    xids: Vec<u32>,
     closed: bool,
     log: Vec<(Level, String)>,
     now: Duration,
@@ -26,8 +28,14 @@ impl Talk {
     fn new(versions: &[Version]) -> Self {
         let settings = Settings { versions: versions.to_vec(), ..Settings::learning() };
         let controller = Controller::new(settings);
-        let mut talk =
-            Self { controller, messages: Vec::new(), closed: false, log: Vec::new(), now: Duration::ZERO };
+        let mut talk = Self {
+            controller,
+            messages: Vec::new(),
+            xids: Vec::new(),
+            closed: false,
+            log: Vec::new(),
+            now: Duration::ZERO,
+        };
         talk.event(Event::Connected { conn: CONN, peer: "10.9.8.7:1".to_owned() });
         talk
     }
@@ -38,8 +46,9 @@ impl Talk {
                 Command::Send { bytes, .. } => {
                     assert!(!self.closed, "nothing is sent after closing");
                     for bytes in model::messages(&bytes) {
-                        let message = Message::decode(bytes).unwrap().2;
+                        let (_, xid, message) = Message::decode(bytes).unwrap();
                         self.messages.push((bytes[0], message));
+                        self.xids.push(xid.0);
                     }
                 }
                 Command::Close { .. } => self.closed = true,
@@ -252,6 +261,7 @@ fn asked_for_role(version: Version) -> (Talk, Message) {
     let role = Some(AskedRole { role: Role::Master, generation_id: 7 });
     talk.controller = Controller::new(Settings { role, ..Settings::learning() });
     talk.messages.clear();
+    talk.xids.clear();
     talk.event(Event::Connected { conn: CONN, peer: "10.9.8.7:1".to_owned() });
     let mut model = Model::new(version, 1, 2);
     talk.bytes(&model.hello());
@@ -352,6 +362,58 @@ fn messages_out_of_place_do_nothing() {
         assert_eq!(net.model(s1).inbox.len(), sent);
         assert!(net.is_ready() && net.closed.is_empty());
     }
+}
+
+/// A switch that answers everything up to the request that `keeps` names, and nothing after it.
+fn silent_about(version: Version, keeps: impl Fn(&Message) -> bool) -> Talk {
+    let mut talk = Talk::new(&[version]);
+    let mut model = Model::new(version, 1, 2);
+    let mut bytes = model.hello();
+    let mut seen = 0;
+    while !bytes.is_empty() {
+        talk.bytes(&bytes);
+        for (at, (_, message)) in talk.messages.iter().enumerate().skip(seen) {
+            if !keeps(message) {
+                let bytes = model.encode(message, Xid(talk.xids[at]));
+                model.receive(&bytes);
+            }
+        }
+        seen = talk.messages.len();
+        bytes = std::mem::take(&mut model.outbox);
+    }
+    talk
+}
+
+#[test]
+fn a_request_that_is_not_answered_is_named() {
+    let of = |body: fn(&RequestBody) -> bool| move |message: &Message| matches!(message, Message::MultipartRequest(request) if body(&request.body));
+    let mut talk = silent_about(Version::V1_3, of(|body| matches!(body, RequestBody::Flow(_))));
+    assert!(!talk.closed);
+    talk.pass(Duration::from_millis(10_500));
+    assert!(talk.closed && talk.warned("handshake was not done"), "{:?}", talk.log);
+    // One that keeps silent about bundles gets its changes one by one.
+    let mut talk = silent_about(Version::V1_3, |message| matches!(message, Message::Onf(_)));
+    let adds = |talk: &Talk| talk.messages.iter().filter(|(_, m)| matches!(m, Message::FlowMod(_))).count();
+    assert_eq!(adds(&talk), 0);
+    talk.pass(Duration::from_millis(2500));
+    assert_eq!((adds(&talk), talk.closed), (3, false), "{:?}", talk.log);
+    assert!(talk.messages.iter().any(|(_, message)| *message == Message::BarrierRequest));
+}
+
+#[test]
+fn a_request_that_is_refused_ends_the_handshake_at_once() {
+    let asks = |message: &Message| matches!(message, Message::MultipartRequest(_));
+    let mut talk = silent_about(Version::V1_3, asks);
+    let at = talk.messages.iter().position(|(_, message)| asks(message)).unwrap();
+    let mut bytes = Vec::new();
+    let refusal = Message::Error(ErrorMsg { kind: ErrorKind::BadRequestEperm, data: Vec::new() });
+    refusal.encode(Version::V1_3, Xid(talk.xids[at]), &mut bytes).unwrap();
+    talk.bytes(&bytes);
+    assert!(
+        talk.closed && talk.warned("it refuses the request for its ports: OFPBRC_EPERM"),
+        "{:?}",
+        talk.log
+    );
 }
 
 mod any_bytes {

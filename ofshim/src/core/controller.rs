@@ -174,7 +174,7 @@ impl Controller {
         let Some(dpid) = dpid else { return };
         match raised {
             Raised::Named => self.named(conn, dpid, commands, now),
-            Raised::Ready(found) => self.ready_switch(conn, found, now),
+            Raised::Ready(found) => self.ready_switch(conn, found, commands, now),
             // Dealt with where it came from.
             Raised::PacketIn(_) => {}
             Raised::Port(number, port) => self.network.port_changed(dpid, number, port.as_ref(), now),
@@ -235,7 +235,8 @@ impl Controller {
         }
     }
 
-    fn ready_switch(&mut self, conn: ConnId, found: Vec<FoundRoute>, now: Duration) {
+    /// A switch's handshake is done. What the network wants changed on it goes there together.
+    fn ready_switch(&mut self, conn: ConnId, found: Vec<FoundRoute>, commands: &mut Outbox, now: Duration) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let Some(switch) = session.switch() else { return };
         self.by_dpid.insert(switch.dpid(), conn);
@@ -246,7 +247,20 @@ impl Controller {
             ports: switch.ports().values().cloned().collect(),
             found,
         };
+        let to = new.dpid;
         self.network.switch_ready(new, now);
+        let (mut changes, mut others) = (Vec::new(), Vec::new());
+        for out in self.network.take_outs() {
+            match out {
+                Out::FlowMod { dpid, flow_mod } if dpid == to => changes.push(*flow_mod),
+                other => others.push(other),
+            }
+        }
+        let (sessions, mut ctx) = self.context(commands, now);
+        if let Some(session) = sessions.get_mut(&conn) {
+            session.change(changes, &mut ctx);
+        }
+        self.obey(others, commands, now);
     }
 
     /// Takes out connections that are over, and lets those go on that waited for their end.
@@ -280,7 +294,12 @@ impl Controller {
 
     /// Sends what the network wants sent.
     fn obey_network(&mut self, commands: &mut Outbox, now: Duration) {
-        for out in self.network.take_outs() {
+        let outs = self.network.take_outs();
+        self.obey(outs, commands, now);
+    }
+
+    fn obey(&mut self, outs: Vec<Out>, commands: &mut Outbox, now: Duration) {
+        for out in outs {
             let dpid = match &out {
                 Out::FlowMod { dpid, .. }
                 | Out::PacketOut { dpid, .. }

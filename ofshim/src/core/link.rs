@@ -127,7 +127,8 @@ impl Link {
         self.write(ctx, |out| message.encode(version, xid, out));
     }
 
-    fn next_xid(&mut self) -> Xid {
+    /// A new transaction id.
+    pub const fn next_xid(&mut self) -> Xid {
         self.last_xid = self.last_xid.wrapping_add(1);
         Xid(self.last_xid)
     }

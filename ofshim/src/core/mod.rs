@@ -29,6 +29,7 @@ mod outbox;
 pub mod pipeline;
 mod reconcile;
 mod report;
+mod requests;
 mod session;
 mod stencil;
 mod switch;

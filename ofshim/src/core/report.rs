@@ -19,6 +19,10 @@ pub enum LogKey {
     Moved(DatapathId, Station),
     /// A table that is full.
     Full(DatapathId),
+    /// Ports that come and go.
+    Ports(DatapathId),
+    /// Requests that are not answered.
+    Unanswered(ConnId),
     /// A packet that came cut short and is not kept.
     CutShort(DatapathId),
 }

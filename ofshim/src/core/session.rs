@@ -1,30 +1,31 @@
 //! One switch's connection, from its hello to its end.
 //!
 //! ```text
-//!   Hello --hello--> Features --features reply--> (Role, if one is asked for) --> Ports (1.3) --port description--> Flows --flow statistics-->
-//!         Barrier --barrier reply--> Ready
+//!   Hello --hello--> Features --features reply--> Named --nobody else is that switch--> Asking --> Ready
+//!
+//!   Asking: (role, if one is asked for) --> ports (1.3) --> entries --> bundle (1.3, where known) --> barrier
 //! ```
 //!
 //! Each arrow sends the next request. A connection that is not Ready in time is closed, as is one that is silent for
 //! too long, one whose bytes are no OpenFlow, and one that speaks another version than agreed. What concerns more than
 //! this switch is [`Raised`] to the controller.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openflow::{
-    ErrorKind, ErrorMsg, FeaturesReply, FlowRemoved, FrameError, FrameRef, Framer, Hello, Message,
-    MultipartReply, MultipartRequest, NiciraMsg, PacketInRef, Port, PortNo, PortStatus, ReplyBody,
-    RequestBody, Role, RoleMsg, SwitchConfig, Version, Xid,
+    ErrorKind, ErrorMsg, FlowRemoved, FrameError, FrameRef, Framer, Hello, Message, NiciraMsg, OnfMsg,
+    PacketInRef, Port, PortNo, PortStatus, Version, Xid,
 };
 
 use super::cookie::{self, Purpose, Sequence};
-use super::event::{AskedRole, Command, ConnId, Level};
+use super::event::{Command, ConnId, Level};
 use super::link::{Context, Link};
 use super::net::FoundRoute;
-use super::pipeline::Layout;
 use super::report::LogKey;
+use super::requests::Requests;
 use super::switch::Switch;
+
+mod handshake;
 
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -34,8 +35,6 @@ const ECHO_AFTER: Duration = Duration::from_secs(2);
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// Silence after which it is given up: before Open vSwitch gives up (10 s).
 const DEAD_AFTER: Duration = Duration::from_secs(8);
-/// The most barriers that wait for their answer.
-const MAX_BARRIERS: usize = 4096;
 /// Bytes of a refused message that the answer quotes (1.3, 7.4.4: at least 64).
 const QUOTED_BYTES: usize = 64;
 /// Wire type of HELLO, the same in every version.
@@ -48,10 +47,8 @@ enum Stage {
     Features,
     /// It told who it is, and may go on once nobody else is that.
     Named,
-    Role(Xid),
-    Ports(Xid),
-    Flows(Xid),
-    Barrier(Xid),
+    /// It is asked for one thing after the other.
+    Asking,
     Ready,
     Closed,
 }
@@ -68,8 +65,12 @@ pub struct Session {
     asked: Option<Duration>,
     measured: Duration,
     switch: Option<Switch>,
-    /// Barriers of the network that are not answered yet.
-    barriers: BTreeMap<Xid, u64>,
+    /// What it was asked and has not answered yet.
+    requests: Requests,
+    /// The last bundle.
+    bundle: u32,
+    /// Whether it takes several changes together (ONF EXT-230).
+    knows_bundles: bool,
     /// The entries of routes that the switch listed.
     found: Vec<FoundRoute>,
 }
@@ -133,7 +134,9 @@ impl Session {
             asked: None,
             measured: ctx.now,
             switch: None,
-            barriers: BTreeMap::new(),
+            requests: Requests::default(),
+            bundle: 1,
+            knows_bundles: false,
             found: Vec::new(),
         }
     }
@@ -226,21 +229,6 @@ impl Session {
         }
     }
 
-    /// Sends a barrier; [`Raised::Confirmed`] tells its token.
-    pub fn barrier_for(&mut self, token: u64, ctx: &mut Context<'_>) {
-        let xid = self.link.send(&Message::BarrierRequest, ctx);
-        self.barriers.insert(xid, token);
-        if self.barriers.len() > MAX_BARRIERS {
-            self.barriers.pop_first();
-        }
-    }
-
-    /// This controller itself was late by so much: that was not the switch's silence.
-    pub fn excuse(&mut self, late: Duration) {
-        self.heard += late;
-        self.since += late;
-    }
-
     /// Handles the passing of time.
     pub fn tick(&mut self, ctx: &mut Context<'_>) {
         let silent = ctx.now.saturating_sub(self.heard);
@@ -256,6 +244,9 @@ impl Session {
         if self.is_ready() && (silent >= ECHO_AFTER || measure) {
             self.measured = ctx.now;
             self.ask(ctx);
+        }
+        if let Err(refusal) = self.give_up(ctx) {
+            return self.close(refusal, ctx);
         }
         if self.is_ready()
             && let Some(switch) = &mut self.switch
@@ -377,11 +368,9 @@ impl Session {
                 let asked = self.asked.take();
                 return Ok(asked.map(|asked| Raised::RoundTrip(ctx.now.saturating_sub(asked))));
             }
-            Message::Error(error) if self.stage == Stage::Role(xid) => {
-                let reason = format!("it refuses the role that was asked for: {}", error.kind);
-                return Err(Refusal::silent(reason));
-            }
+            Message::Error(error) if self.refused(xid, &error, ctx)? => {}
             Message::Error(error) => return Ok(self.error(&error, ctx)),
+            Message::Onf(OnfMsg::BundleControl(control)) => self.bundle_control(xid, control.kind, ctx),
             Message::RoleReply(granted) => return self.granted(xid, granted.role, ctx).map(|()| None),
             Message::Nicira(NiciraMsg::RoleReply(granted)) => {
                 return self.granted(xid, granted, ctx).map(|()| None);
@@ -437,99 +426,6 @@ impl Session {
         switch.port_status(status, &mut self.link, ctx);
         let port = switch.ports().get(&number).cloned();
         self.is_ready().then_some(Raised::Port(number, port))
-    }
-
-    fn features(&mut self, mut features: FeaturesReply) -> Result<Raised<'static>, Refusal> {
-        if features.auxiliary_id != 0 {
-            let reason =
-                format!("it is auxiliary connection {}; only main ones are served", features.auxiliary_id);
-            return Err(Refusal::silent(reason));
-        }
-        let layout = Layout::of(self.link.version, features.n_tables);
-        let ports = features.ports.take().unwrap_or_default();
-        self.switch = Some(Switch::new(features.datapath_id, layout, ports));
-        self.stage = Stage::Named;
-        Ok(Raised::Named)
-    }
-
-    /// Goes on with the handshake: nobody else has the switch's datapath id.
-    pub fn go_on(&mut self, ctx: &mut Context<'_>) {
-        if self.stage != Stage::Named {
-            return;
-        }
-        let Some(AskedRole { role, generation_id }) = ctx.settings.role else {
-            return self.ask_for_ports(ctx);
-        };
-        // 1.0 has roles as an extension, without generations.
-        let request = match self.link.version {
-            Version::V1_3 => Message::RoleRequest(RoleMsg { role, generation_id }),
-            Version::V1_0 => Message::Nicira(NiciraMsg::RoleRequest(role)),
-        };
-        self.stage = Stage::Role(self.link.send(&request, ctx));
-    }
-
-    /// The switch says which role is in force. Another one than asked for is a fault.
-    fn granted(&mut self, xid: Xid, granted: Role, ctx: &mut Context<'_>) -> Result<(), Refusal> {
-        if self.stage != Stage::Role(xid) {
-            return Ok(());
-        }
-        if ctx.settings.role.is_some_and(|asked| asked.role != granted) {
-            return Err(Refusal::silent(format!("it gave the role {granted:?}, which was not asked for")));
-        }
-        self.ask_for_ports(ctx);
-        Ok(())
-    }
-
-    fn ask_for_ports(&mut self, ctx: &mut Context<'_>) {
-        let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
-        self.link.send(&Message::SetConfig(config), ctx);
-        match self.link.version {
-            Version::V1_3 => {
-                let request = MultipartRequest::from(RequestBody::PortDesc);
-                self.stage = Stage::Ports(self.link.send(&Message::MultipartRequest(request), ctx));
-            }
-            Version::V1_0 => self.ask_for_flows(ctx),
-        }
-    }
-
-    fn ask_for_flows(&mut self, ctx: &mut Context<'_>) {
-        let request = MultipartRequest::from(RequestBody::Flow(openflow::FlowStatsRequest::default()));
-        self.stage = Stage::Flows(self.link.send(&Message::MultipartRequest(request), ctx));
-    }
-
-    fn multipart(&mut self, xid: Xid, reply: MultipartReply, ctx: &mut Context<'_>) {
-        let more = reply.more();
-        let Some(switch) = &mut self.switch else { return };
-        match (&self.stage, reply.body) {
-            (Stage::Ports(asked), ReplyBody::PortDesc(ports)) if *asked == xid => {
-                switch.add_ports(ports);
-                if !more {
-                    self.ask_for_flows(ctx);
-                }
-            }
-            (Stage::Flows(asked), ReplyBody::Flow(flows)) if *asked == xid => {
-                switch.found(flows);
-                if !more {
-                    self.found = switch.reconcile(&mut self.link, ctx);
-                    self.stage = Stage::Barrier(self.link.send(&Message::BarrierRequest, ctx));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn barrier(&mut self, xid: Xid, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
-        if self.stage != Stage::Barrier(xid) {
-            return self.barriers.remove(&xid).map(Raised::Confirmed);
-        }
-        self.stage = Stage::Ready;
-        let name = self.name();
-        if let Some(switch) = &mut self.switch {
-            let text = format!("{name} is ready: OpenFlow {}, {}", self.link.version, switch.summary());
-            ctx.log(Level::Info, text);
-            switch.knowledge_changed(&mut self.link, ctx);
-        }
-        Some(Raised::Ready(std::mem::take(&mut self.found)))
     }
 
     fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) -> Option<Raised<'static>> {

@@ -32,6 +32,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// How long no entry is installed on a switch that refused one.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+/// Lines about ports of a switch in each interval of the log's limit.
+const PORT_LINES: u32 = 64;
 /// Seconds that frames for a VIP that no XDP program takes are dropped by the switch; short, so that the log goes on.
 const HOLD_VIP_S: u16 = 5;
 /// Seconds that answers to probes are dropped by the switch after the last one, and in any case.
@@ -143,21 +145,19 @@ impl Switch {
         self.found.add(flows, self.layout);
     }
 
-    /// Compares what the switch listed with what it should have, and sends the difference. Gives the entries of routes
-    /// that may stay: about those the network decides.
-    pub fn reconcile(&mut self, link: &mut Link, ctx: &mut Context<'_>) -> Vec<FoundRoute> {
+    /// Compares what the switch listed with what it should have. Gives the entries of routes that may stay, about which
+    /// the network decides, and the difference.
+    pub fn reconcile(&mut self, ctx: &mut Context<'_>) -> (Vec<FoundRoute>, Vec<FlowMod>) {
         let timeouts = |purpose, key: &Key| timeouts(purpose, key, ctx);
         let routed = ctx.settings.forwarding == Forwarding::Routed;
         let kept = self.found.reconcile(routed, &self.ports, ctx.known, &timeouts, ctx.now);
         (self.table, self.entries, self.hint) = (kept.table, kept.entries, kept.hint);
-        for flow_mod in kept.delete {
-            self.send_flow_mod(flow_mod, link, ctx);
-        }
+        let mut changes = kept.delete;
         for table in self.layout.tables() {
             let Some(miss) = self.layout.miss(table) else { continue };
             match self.found.miss(table) {
                 reconcile::FoundMiss::Ours => {}
-                reconcile::FoundMiss::None => self.send_flow_mod(miss, link, ctx),
+                reconcile::FoundMiss::None => changes.push(miss),
                 reconcile::FoundMiss::Foreign(cookie) => {
                     let text = format!(
                         "switch {}: table {} has a table-miss entry of another owner (cookie {cookie}), which stays; \
@@ -169,7 +169,7 @@ impl Switch {
             }
         }
         self.found.forget();
-        kept.routes
+        (kept.routes, changes)
     }
 
     /// Counts a packet-in, and reads its frame. `None` if it is nobody's: a packet that somebody else's entry sends
@@ -302,7 +302,10 @@ impl Switch {
                 (_, true) => "is up",
                 (_, false) => "is down",
             };
-            ctx.log(Level::Info, format!("switch {}: port {number} ({name}) {what}", self.dpid));
+            if let Some(left_out) = ctx.limiter.allow_some(PORT_LINES, LogKey::Ports(self.dpid), ctx.now) {
+                let text = format!("switch {}: port {number} ({name}) {what}", self.dpid);
+                ctx.log(Level::Info, text + &more(left_out));
+            }
         }
         if !up {
             self.port_died(number, link, ctx);
@@ -472,6 +475,11 @@ impl Switch {
         for (key, entry) in gone {
             self.send_flow_mod(self.layout.delete(key, entry.purpose), link, ctx);
         }
+    }
+
+    /// Counts flow-mods that are sent in a bundle.
+    pub const fn count_flow_mods(&mut self, count: usize) {
+        self.counters.flow_mods += count as u64;
     }
 
     /// Sends a flow-mod.

@@ -12,7 +12,7 @@ use openflow::Version;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::accept::{self, Stream};
@@ -42,6 +42,15 @@ const MAX_WAITING_INPUTS: usize = 64;
 pub enum Input {
     /// Something for the controller.
     Event(Event),
+    /// Bytes came from a switch.
+    Bytes {
+        /// Its connection.
+        conn: ConnId,
+        /// What came.
+        bytes: Vec<u8>,
+        /// Goes once they are handled; then more is read from that switch.
+        turn: OwnedSemaphorePermit,
+    },
     /// A switch connected.
     Accepted {
         /// Its connection.
@@ -220,6 +229,10 @@ impl Main {
                 _ = ticks.tick() => self.event(Event::Tick),
                 input = waiting.recv() => match input {
                     Some(Input::Event(event)) => self.event(event),
+                    Some(Input::Bytes { conn, bytes, turn }) => {
+                        self.event(Event::Bytes { conn, bytes });
+                        drop(turn);
+                    }
                     Some(Input::Accepted { stream, peer }) => self.accepted(stream, peer),
                     Some(Input::Asked(asked)) => self.asked(asked),
                     None => return,

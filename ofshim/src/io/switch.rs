@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::accept::{Reader, Stream, Writer};
@@ -119,15 +119,18 @@ impl Backlog {
 }
 
 async fn read_all(conn: ConnId, mut read: Reader, backlog: Backlog, inputs: mpsc::Sender<Input>) {
+    // Its next bytes are read once the last ones have been handled: so switches take turns, however much one sends.
+    let turns = Arc::new(Semaphore::new(1));
     let reason = loop {
         if let Err(error) = backlog.is_short().await {
             break format!("closed, since {error}");
         }
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         let mut bytes = Vec::with_capacity(READ_BYTES);
         match read.read_buf(&mut bytes).await {
             Ok(0) => break "the switch closed the connection".to_owned(),
             Ok(_) => {
-                if inputs.send(Input::Event(Event::Bytes { conn, bytes })).await.is_err() {
+                if inputs.send(Input::Bytes { conn, bytes, turn }).await.is_err() {
                     return;
                 }
             }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openflow::{
-    Action, BufferId, Cookie, DatapathId, ErrorKind, ErrorMsg, FeaturesReply, FlowMod, FlowModCommand,
-    FlowModFlags, FlowRemoved, FlowRemovedReason, FlowStats, Hello, Instruction, MacAddr, Match, MatchField,
-    Message, MultipartReply, PacketIn, PacketInReason, Port, PortNo, ReplyBody, RequestBody, TableId,
-    VLAN_PRESENT, Version, Xid,
+    Action, BufferId, BundleControl, BundleControlKind, Cookie, DatapathId, ErrorKind, ErrorMsg,
+    FeaturesReply, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, FlowStats, Hello,
+    Instruction, MacAddr, Match, MatchField, Message, MultipartReply, OnfMsg, PacketIn, PacketInReason, Port,
+    PortNo, ReplyBody, RequestBody, TableId, VLAN_PRESENT, Version, Xid,
 };
 
 const UNTAGGED: MatchField = MatchField::VlanVid { value: 0, mask: None };
@@ -47,6 +47,11 @@ pub struct Model {
     pub now: Duration,
     /// How many entries it has room for.
     pub room: usize,
+    /// Whether it knows bundles, and those that are open.
+    pub bundles: bool,
+    /// Whether it commits them.
+    pub commits: bool,
+    pub open_bundles: BTreeMap<u32, Vec<Vec<u8>>>,
     /// How many packet-ins it sent.
     pub packet_ins: usize,
     next_buffer: u32,
@@ -66,6 +71,9 @@ impl Model {
             buffers: BTreeMap::new(),
             now: Duration::ZERO,
             room: usize::MAX,
+            bundles: true,
+            commits: true,
+            open_bundles: BTreeMap::new(),
             packet_ins: 0,
             next_buffer: 256,
         }
@@ -150,6 +158,16 @@ impl Model {
                 self.reply(&Message::Error(ErrorMsg { kind: ErrorKind::FlowModTableFull, data }), xid);
             }
             Message::FlowMod(flow_mod) => self.flow_mod(flow_mod),
+            Message::Onf(_) if !self.bundles => {
+                let data = bytes.iter().copied().take(64).collect();
+                let kind = ErrorKind::BadRequestBadExperimenter;
+                self.reply(&Message::Error(ErrorMsg { kind, data }), xid);
+            }
+            Message::Onf(OnfMsg::BundleControl(control)) => self.bundle_control(&control, xid),
+            Message::Onf(OnfMsg::BundleAdd(add)) => {
+                let bytes = self.encode(&add.message.message, xid);
+                self.open_bundles.get_mut(&add.bundle_id).expect("an open bundle").push(bytes);
+            }
             Message::PacketOut(out) => {
                 let (in_port, data) = match out.buffer_id {
                     BufferId::NO_BUFFER => (out.in_port, out.data),
@@ -162,6 +180,29 @@ impl Model {
             Message::Hello(_) | Message::SetConfig(_) | Message::Error(_) | Message::EchoReply(_) => {}
             other => panic!("not modelled: {other:?}"),
         }
+    }
+
+    fn bundle_control(&mut self, control: &BundleControl, xid: Xid) {
+        let kind = match control.kind {
+            BundleControlKind::OpenRequest => {
+                assert!(self.open_bundles.insert(control.bundle_id, Vec::new()).is_none(), "opened twice");
+                BundleControlKind::OpenReply
+            }
+            BundleControlKind::CommitRequest if !self.commits => {
+                self.open_bundles.remove(&control.bundle_id).expect("an open bundle");
+                let error = ErrorMsg { kind: ErrorKind::FlowModEperm, data: Vec::new() };
+                return self.reply(&Message::Error(error), xid);
+            }
+            BundleControlKind::CommitRequest => {
+                for message in self.open_bundles.remove(&control.bundle_id).expect("an open bundle") {
+                    self.receive(&message);
+                }
+                BundleControlKind::CommitReply
+            }
+            other => panic!("not modelled: {other:?}"),
+        };
+        let answer = BundleControl::new(control.bundle_id, kind, control.flags);
+        self.reply(&Message::Onf(OnfMsg::BundleControl(answer)), xid);
     }
 
     /// A match as it is listed: Open vSwitch in 1.0 adds the priority of the tag that must not be there.

@@ -139,6 +139,13 @@ impl Controller {
         }
     }
 
+    /// The memory that it has in use, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// What a read command says with `--json`.
     pub fn read(&self, command: &str) -> Value {
         let done = ofshim(&[command, "--json", "--run-dir", &self.run_dir()]);

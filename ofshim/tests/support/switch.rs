@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 
 use openflow::{
-    BufferId, Cookie, DatapathId, FeaturesReply, Framer, Hello, MacAddr, Message, MultipartReply, PacketIn,
-    PacketInReason, Port, PortNo, ReplyBody, RequestBody, TableId, Version, Xid,
+    BufferId, Cookie, DatapathId, ErrorKind, ErrorMsg, FeaturesReply, Framer, Hello, MacAddr, Message,
+    MultipartReply, PacketIn, PacketInReason, Port, PortNo, ReplyBody, RequestBody, TableId, Version, Xid,
 };
 
 fn port(number: u32) -> Port {
@@ -94,6 +94,9 @@ pub fn become_ready(stream: &mut (impl Read + Write), dpid: u64) {
                     Message::MultipartReply(MultipartReply { flags: 0, body })
                 }
                 Message::EchoRequest(data) => Message::EchoReply(data),
+                Message::Onf(_) => {
+                    Message::Error(ErrorMsg { kind: ErrorKind::BadRequestBadExperimenter, data: Vec::new() })
+                }
                 Message::BarrierRequest => return send(stream, &Message::BarrierReply, xid),
                 _ => continue,
             };
