@@ -115,7 +115,9 @@ fn talks_rubbish(address: &str, over: &AtomicBool) {
     let mut seed = 1;
     while !over.load(Ordering::Relaxed) {
         let mut stream = connect(address);
-        for _ in 0..8 {
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        // A length in it may be up to 65,535: so much is sent that the message is there.
+        for _ in 0..160 {
             if stream.write_all(&garbage(&mut seed)).is_err() {
                 break;
             }
@@ -206,6 +208,6 @@ fn hostile_switches_neither_stop_nor_slow_the_others_and_memory_stays_bounded() 
         });
         assert!(worst < Duration::from_secs(3), "{forwarding}: {worst:?}, {calm:?} without the others");
         assert_eq!(controller.logged("switch 0000000000000001 (127.0.0.1"), 1, "it stays connected");
-        assert!(controller.logged("connection closed: ") > 10, "rubbish is refused: {:?}", controller.log());
+        assert!(controller.logged("connection closed: ") > 10, "rubbish is refused");
     }
 }
