@@ -299,8 +299,9 @@ pub struct Transport {
 }
 
 impl Transport {
+    /// One without ports.
     #[inline(always)]
-    const fn without_ports(kind: TransportKind, protocol: u8) -> Self {
+    pub const fn without_ports(kind: TransportKind, protocol: u8) -> Self {
         Self { kind, protocol, l4: 0, length: 0, source: 0, destination: 0, id: 0 }
     }
 

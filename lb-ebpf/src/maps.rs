@@ -8,7 +8,9 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
 };
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_map_lookup_elem};
+use aya_ebpf::helpers::generated::{
+    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_map_lookup_elem,
+};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_core::Reason;
@@ -21,7 +23,7 @@ use lb_core::table::{
     ConnEntry, ConnKey, ConnValue, FragmentKey, FragmentValue, GlobalCounter, Leftover, MAX_BACKENDS,
     MAX_PORT_LISTS, MAX_PORTS, MAX_VIPS, PortList, PortRecord, RateValue, SERVICE_SLOTS, SelectTable,
     ServiceKey, ServiceRecord, Settings, SnatValue, Tables, TestInputs, Ticks, TrafficCounter, VipRecord,
-    VipSlot, VipTarget, ticks_from_ns,
+    VipSlot, VipTarget, ticks_from_jiffies, ticks_from_ns,
 };
 
 use crate::watch;
@@ -29,6 +31,11 @@ use crate::watch;
 /// Where the program's switches between real and fixed inputs are; set by tests before loading.
 #[unsafe(no_mangle)]
 static FIXED_INPUTS: u32 = 0;
+
+/// The length of a jiffy in the units of [`ticks_from_jiffies`]; set by the loader. While it is 0, the time is asked for by a
+/// call.
+#[unsafe(no_mangle)]
+static TICKS_PER_JIFFY: u32 = 0;
 
 /// Connections when the daemon does not say otherwise.
 const CONNECTIONS: usize = 1 << 16;
@@ -150,8 +157,7 @@ impl<const LENT: bool> Tables for BpfTables<LENT> {
     fn now(&self) -> Ticks {
         match self.fixed() {
             Some(inputs) => inputs.now,
-            // SAFETY: a helper without arguments.
-            None => ticks_from_ns(unsafe { bpf_ktime_get_coarse_ns() }),
+            None => clock(),
         }
     }
 
@@ -511,6 +517,18 @@ fn lend<T: Copy>(at: usize, value: T) -> Option<&'static T> {
         let p = p.add(at).cast::<T>();
         p.write(value);
         Some(&*p)
+    }
+}
+
+/// The time. Of jiffies, since they are a load from memory, which the verifier puts in place of the helper's call.
+#[inline(always)]
+fn clock() -> Ticks {
+    // SAFETY: a static of this program; volatile, since the loader may have changed it; and helpers without arguments.
+    unsafe {
+        match (&raw const TICKS_PER_JIFFY).read_volatile() {
+            0 => ticks_from_ns(bpf_ktime_get_coarse_ns()),
+            ticks_per_jiffy => ticks_from_jiffies(bpf_jiffies64(), ticks_per_jiffy),
+        }
     }
 }
 

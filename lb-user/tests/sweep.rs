@@ -9,9 +9,9 @@ use aya::maps::{Array, Map, MapData};
 use io_bed::as_root;
 use lb_core::conn::state;
 use lb_core::host::config::ConnectionsConfig;
-use lb_core::table::{Address, ConnKey, ConnValue, Settings, Ticks, ticks_from_ms, ticks_from_ns};
+use lb_core::table::{Address, ConnKey, ConnValue, Settings, Ticks, ticks_from_ms};
 use lb_user::dataplane::{ConnTable, DataPlane, Pins, Sweep};
-use lb_user::io::sys;
+use lb_user::io::clock;
 
 /// Tables of the test's own; gone with it.
 struct Tables {
@@ -77,7 +77,7 @@ fn a_sweep_counts_the_living_and_removes_the_dead_for_less_than_a_hundredth_of_a
     const ENTRIES: u32 = 1_000_000;
     let tables = Tables::new("million", 1 << 20);
     let mut conns = tables.conns();
-    let now = ticks_from_ns(sys::clock_coarse());
+    let now = clock::ticks();
     let old = now.wrapping_sub(ticks_from_ms(3_600_000));
     // Of four: one established with each of two backends, one opening, one UDP that has long timed out.
     fill(&conns, ENTRIES, |number| match number % 4 {

@@ -456,8 +456,12 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision {
     if !maybe_vip(tables, settings, ip.destination, ip.is_v6) && !maybe(tables, 1, ip.source) {
         return Decision::pass(Reason::NotOurs);
     }
+    if !ip.is_sound {
+        let found = Transport::without_ports(TransportKind::Malformed, ip.protocol);
+        return flow::decide::<P, T, { part::NONE }>(packet, tables, &ip, found);
+    }
     let is_icmp = ip.protocol == if ip.is_v6 { ICMPV6 } else { ICMP };
-    if is_icmp && ip.is_sound && !ip.is_fragment && ip.total >= ip.header as u32 + 8 {
+    if is_icmp && !ip.is_fragment && ip.total >= ip.header as u32 + 8 {
         return Decision::next(Stage::Control);
     }
     Decision::next(Stage::Deep)

@@ -131,7 +131,7 @@ impl ConnEntry {
     }
 }
 
-/// Coarse monotonic time in units of 2^20 ns (1.048576 ms). Wraps after 52 days; compare by
+/// Coarse monotonic time in units of 2^20 ns (1.048576 ms), from any zero. Wraps after 52 days; compare by
 /// [`ticks_since`].
 pub type Ticks = u32;
 
@@ -139,6 +139,16 @@ pub type Ticks = u32;
 #[inline(always)]
 pub const fn ticks_from_ns(ns: u64) -> Ticks {
     (ns >> 20) as u32
+}
+
+/// How much finer than a tick the length of a jiffy is given, in bits.
+pub const JIFFY_SHIFT: u32 = 16;
+
+/// The kernel's jiffies as [`Ticks`]; `ticks_per_jiffy` in units of 2^-[`JIFFY_SHIFT`]. They count like `CLOCK_MONOTONIC`, from
+/// another zero, and a clock that is corrected goes otherwise: never compare them with [`ticks_from_ns`].
+#[inline(always)]
+pub const fn ticks_from_jiffies(jiffies: u64, ticks_per_jiffy: u32) -> Ticks {
+    (jiffies.wrapping_mul(ticks_per_jiffy as u64) >> JIFFY_SHIFT) as u32
 }
 
 /// Milliseconds as [`Ticks`], rounded up.

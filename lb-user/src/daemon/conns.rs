@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 
 use lb_core::conn::{is_live, state_name};
 use lb_core::host::plan::{BackendPlan, Plan};
-use lb_core::table::{ConnEntry, Settings, ms_from_ticks, ticks_from_ns, ticks_since};
+use lb_core::table::{ConnEntry, Settings, ms_from_ticks, ticks_since};
 
 use super::records::ip;
 use crate::api::{Connection, Connections};
 use crate::conns::{Page, Place, Wanted};
 use crate::dataplane::{ConnTable, Pins};
-use crate::io::sys;
+use crate::io::clock;
 use crate::server::Denied;
 
 /// The live connections that are wanted. Reads the whole table: not for the daemon's own thread.
 pub fn list(pins: &Pins, plan: &Plan, settings: &Settings, wanted: &Wanted) -> Result<Connections, Denied> {
     let vips = vips(plan, wanted)?;
     let backends = backends(plan, &vips, wanted)?;
-    let now = ticks_from_ns(sys::clock_coarse());
+    let now = clock::ticks();
     let entry = ConnEntry::default();
     let mut page = Page::new(wanted);
     ConnTable::open(pins)?.for_each(|key, value| {

@@ -6,7 +6,7 @@ use lb_core::host::config::Admin;
 use lb_core::host::health::{FULL_SHARE, State, Station};
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
-use lb_core::table::{Ticks, TrafficCounter, ticks_from_ns, ticks_since};
+use lb_core::table::{Ticks, TrafficCounter, ticks_since};
 
 use crate::api::{
     Backend, BackendStats, StateCounts, Stats, Status, SweepStatus, TableStatus, Traffic, Vip, VipStats,
@@ -14,7 +14,7 @@ use crate::api::{
 use crate::control::Drain;
 use crate::control::render::progress;
 use crate::dataplane::{ConnTable, DataPlane, Pass};
-use crate::io::sys;
+use crate::io::{clock, sys};
 
 use super::Daemon;
 use super::admin::target_of_plan;
@@ -215,7 +215,7 @@ pub fn last_alive(dataplane: &DataPlane, plan: &Plan, backend: Station) -> Resul
     for (id, _) in plan.backends.iter().filter(|(_, b)| b.key.station() == backend) {
         let seen = dataplane.backend_traffic(*id)?.last_alive;
         if seen != 0 {
-            let age = ticks_since(ticks_from_ns(now), seen as Ticks);
+            let age = ticks_since(clock::ticks(), seen as Ticks);
             let at = now.saturating_sub(u64::from(age) << 20);
             latest = Some(latest.map_or(at, |other| other.max(at)));
         }

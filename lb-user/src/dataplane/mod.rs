@@ -39,6 +39,8 @@ pub use sweep::{Pass, Sweep};
 pub use tables::Counters;
 pub use upgrade::{Swap, Version, VersionLoader};
 
+use crate::io::clock;
+
 /// The maps of the object, all pinned.
 pub const MAPS: [&str; 35] = [
     "SETTINGS",
@@ -123,7 +125,9 @@ impl DataPlane {
 
     fn load_programs(object: &[u8], pins: &Pins, connections: &ConnectionsConfig) -> Result<Ebpf> {
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
+        let ticks_per_jiffy = clock::ticks_per_jiffy();
         let mut loader = EbpfLoader::new();
+        loader.override_global("TICKS_PER_JIFFY", &ticks_per_jiffy, true);
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
         }

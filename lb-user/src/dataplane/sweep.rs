@@ -11,14 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
 use lb_core::conn::{is_finished, is_live};
-use lb_core::table::{
-    BackendRecord, ConnEntry, ConnKey, ConnValue, MAX_BACKENDS, MAX_VIPS, Settings, Ticks, ticks_from_ns,
-};
+use lb_core::table::{BackendRecord, ConnEntry, ConnKey, ConnValue, MAX_BACKENDS, MAX_VIPS, Settings, Ticks};
 
 use super::pod::Raw;
 use super::{ConnTable, Pins, Place};
 use crate::io::bpf::{self, Position};
-use crate::io::sys;
+use crate::io::{clock, sys};
 
 /// Pause after each step, as a multiple of the processor time that the step took: 0.7 % of a core.
 const PAUSE: u64 = 140;
@@ -177,7 +175,7 @@ impl Sweep {
         let mut timed_out = Vec::new();
         let mut next = Some(Place::default());
         while let Some(position) = next {
-            tally.now = ticks_from_ns(sys::clock_coarse());
+            tally.now = clock::ticks();
             next = self.conns.read(position, |key, value| {
                 pass.entries += 1;
                 if !tally.take(key, value) {

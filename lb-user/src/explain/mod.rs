@@ -18,7 +18,7 @@ use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::{HealthView, Plan, Seen};
 use lb_core::model::Model;
 use lb_core::packet::HostPacket;
-use lb_core::table::{PortRecord, TestInputs, mode, ticks_from_ns};
+use lb_core::table::{PortRecord, TestInputs, mode};
 use lb_core::{Outcome, Tables, process_all};
 use serde::Serialize;
 
@@ -28,9 +28,9 @@ use crate::client;
 use crate::daemon::{hosts, records, tables};
 use crate::dataplane::{self, Pins};
 use crate::failure::Failure;
+use crate::io::clock;
 use crate::io::facts::{self, Facts};
 use crate::io::mac::Mac;
-use crate::io::sys;
 use crate::pcap;
 
 use self::frame::Flow;
@@ -130,7 +130,7 @@ pub async fn run(run_dir: &Path, pin_dir: &Path, arguments: &ExplainArgs) -> Res
             (model, Names::of_plan(&plan, &status), file.display().to_string())
         }
     };
-    model.inputs.set(TestInputs { now: ticks_from_ns(sys::clock_coarse()), random: 0 });
+    model.inputs.set(TestInputs { now: clock::ticks(), random: 0 });
     let ingress = match &arguments.interface {
         Some(name) => Some(names.ifindex(name)?),
         None => None,

@@ -1,12 +1,14 @@
-//! The few commands of bpf(2) that aya does not wrap: reading a map in batches, taking an entry out, and what the
-//! kernel says a map or program costs.
+//! The few commands of bpf(2) that aya does not wrap: reading a map in batches, taking an entry out, programs of a few
+//! instructions, and what the kernel says a map or program costs.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 // Numbers of `enum bpf_cmd` (linux/bpf.h).
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
@@ -171,9 +173,127 @@ pub fn insert_new<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -
 /// The addresses in `attr` must be valid for what `command` does with them.
 unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
     // SAFETY: the attributes are a live struct of the size that is given; the rest is the caller's promise.
+    unsafe { bpf_descriptor(command, attr) }.map(drop)
+}
+
+/// The same for a command that returns a descriptor.
+///
+/// # Safety
+/// As for [`bpf`].
+unsafe fn bpf_descriptor<T>(command: libc::c_long, attr: &mut T) -> io::Result<RawFd> {
+    // SAFETY: the attributes are a live struct of the size that is given; the rest is the caller's promise.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, (attr as *mut T).cast::<u8>(), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}
+
+/// An instruction of BPF, `struct bpf_insn` (RFC 9669, section 3).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// The helper that tells the kernel's jiffies (Linux 5.6), by its number in `enum bpf_func_id`.
+pub const JIFFIES64: u32 = 118;
+
+impl Instruction {
+    /// Ends the program with what register 0 holds.
+    pub const EXIT: Self = Self::new(0x95, 0);
+
+    const fn new(code: u8, immediate: u32) -> Self {
+        Self { code, registers: 0, offset: 0, immediate: immediate as i32 }
+    }
+
+    /// Puts what a helper without arguments returns into register 0.
+    pub const fn call(helper: u32) -> Self {
+        Self::new(0x85, helper)
+    }
+
+    /// Multiplies register 0, 64 bits wide, by a number below 2^31.
+    pub const fn multiply(by: u32) -> Self {
+        Self::new(0x27, by)
+    }
+
+    /// Shifts register 0, 64 bits wide, to the right.
+    pub const fn shift_right(bits: u32) -> Self {
+        Self::new(0x77, bits)
+    }
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads here.
+#[repr(C)]
+struct LoadAttr {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// The struct of `BPF_PROG_TEST_RUN` in `union bpf_attr`, up to its first use of the context.
+#[repr(C)]
+struct RunAttr {
+    program: u32,
+    returned: u32,
+    data_in_bytes: u32,
+    data_out_bytes: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration_ns: u32,
+}
+
+/// Loads a program of the type socket filter.
+///
+/// # Errors
+/// The kernel's.
+pub fn load_filter(instructions: &[Instruction]) -> io::Result<OwnedFd> {
+    const SOCKET_FILTER: u32 = 1;
+    const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+    let mut attr = LoadAttr {
+        kind: SOCKET_FILTER,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: LICENSE.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads the instructions and the license, which live as long as this call.
+    let descriptor = unsafe { bpf_descriptor(BPF_PROG_LOAD, &mut attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Runs a program of the type socket filter on an empty frame; what it returns.
+///
+/// # Errors
+/// The kernel's.
+pub fn run_filter(program: &OwnedFd) -> io::Result<u32> {
+    let frame = [0u8; 64];
+    let mut attr = RunAttr {
+        program: program.as_raw_fd() as u32,
+        returned: 0,
+        data_in_bytes: frame.len() as u32,
+        data_out_bytes: 0,
+        data_in: frame.as_ptr() as u64,
+        data_out: 0,
+        repeat: 1,
+        duration_ns: 0,
+    };
+    // SAFETY: the kernel reads the frame, which lives as long as this call, and writes to the attributes alone.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.returned)
 }
 
 /// Memory that the kernel holds for a map or a program, in bytes, as `/proc/self/fdinfo` tells it (`memlock`). Exact

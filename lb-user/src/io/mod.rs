@@ -8,6 +8,7 @@
 //! | [`netlink`] | links, addresses, neighbours, qdiscs and link events (rtnetlink) |
 //! | [`ethtool`] | checksum and VLAN offloads (SIOCETHTOOL) |
 //! | [`bpf`] | batches, taking entries out, and memory of BPF maps (bpf(2)) |
+//! | [`clock`] | the time of the data plane's stamps |
 //! | [`packet`] | packet sockets: whole frames with the kernel's time of them |
 //! | [`filter`] | what the prober's packet sockets let through |
 //! | [`arp`], [`ndp`] | the messages of the prober's questions after neighbours |
@@ -19,6 +20,7 @@
 
 pub mod arp;
 pub mod bpf;
+pub mod clock;
 pub mod devices;
 pub mod discovery;
 pub mod doctor;

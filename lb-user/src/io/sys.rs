@@ -19,8 +19,7 @@ pub fn clock_monotonic() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
-/// CLOCK_MONOTONIC_COARSE in nanoseconds: some milliseconds behind, the clock of
-/// `bpf_ktime_get_coarse_ns`, hence of the "last seen" stamps that the XDP program writes.
+/// CLOCK_MONOTONIC_COARSE in nanoseconds: some milliseconds behind, the clock of `bpf_ktime_get_coarse_ns`.
 pub fn clock_coarse() -> u64 {
     clock(libc::CLOCK_MONOTONIC_COARSE)
 }
@@ -40,6 +39,14 @@ pub fn processors() -> u32 {
     // SAFETY: sysconf reads no memory of ours.
     let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
     u32::try_from(online).unwrap_or(1).max(1)
+}
+
+/// The length of a jiffy in nanoseconds, which is the resolution of the coarse clocks; 0 if the kernel does not tell it.
+pub fn jiffy_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_getres writes one timespec to the pointer, which is valid for writing.
+    let result = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    if result == 0 { nanoseconds(time) } else { 0 }
 }
 
 fn clock(id: libc::clockid_t) -> u64 {

@@ -4,10 +4,10 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use lb_core::host::config::{Mode, Protocol};
 use lb_core::packet::HostPacket;
-use lb_core::table::{ConnKey, ConnValue, TestInputs, ticks_from_ns};
+use lb_core::table::{ConnKey, ConnValue, TestInputs};
 use lb_core::{Egress, Outcome, Reason, process_all};
 use lb_user::dataplane::read_model;
-use lb_user::io::sys;
+use lb_user::io::clock;
 use testbed::frame::v4;
 use testbed::pod::Raw;
 use testbed::side::hex;
@@ -189,7 +189,7 @@ impl Bed {
         let is_lent = matches!(ready.row.what, What::ToClient(_)) && ready.row.flows == 1;
         let address = testbed::tables::address(network);
         let model = read_model(&self.scene.pins, |key| is_lent || key.client == address)?;
-        let now = ticks_from_ns(sys::clock_coarse());
+        let now = clock::ticks();
         model.inputs.set(TestInputs { now, random: 0 });
         if ready.before == Before::Cap {
             // The one that this window has room for.
