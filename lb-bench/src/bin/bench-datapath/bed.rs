@@ -243,6 +243,11 @@ impl Bed {
         Ok((samples, wrapper))
     }
 
+    /// Nanoseconds of the kernel's loop around a program that does nothing.
+    pub fn measure_loop(&mut self) -> Result<f64> {
+        self.harness.time_loop(ifindex(CLIENT_SLOT), RUNS)
+    }
+
     fn slice(&mut self, ready: &mut Ready) -> Result<f64> {
         let runs = if ready.before == Before::Forget { NEW_RUNS } else { RUNS };
         self.set(ready)?;

@@ -131,6 +131,13 @@ impl Harness {
         self.run(ifindex, repeat)?;
         Ok((sys::clock_thread() - begin) as f64 / f64::from(repeat))
     }
+
+    /// The same of the program that does nothing, without the wrapper: of the kernel's loop.
+    pub fn time_loop(&mut self, ifindex: u32, repeat: u32) -> Result<f64> {
+        let begin = sys::clock_thread();
+        run(xdp(&mut self.ebpf, "bench_empty")?, &[0; FRAME_BYTES], ifindex, repeat)?;
+        Ok((sys::clock_thread() - begin) as f64 / f64::from(repeat))
+    }
 }
 
 fn run(program: &Xdp, frame: &[u8], ifindex: u32, repeat: u32) -> Result<Ran> {

@@ -72,8 +72,16 @@ fn chosen(words: &[String]) -> Result<Vec<&'static Row>> {
     Ok(ROWS.iter().filter(|row| named(row) || is_floor_of(row)).collect())
 }
 
+/// Lets this thread go before all others, so that they take less of the caches from it. Where that is not allowed, the
+/// measurement is only less calm.
+fn hurry() {
+    // SAFETY: changes the priority of the calling thread alone.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+}
+
 fn measure(args: &Args) -> Result<Value> {
     let rows = chosen(&args.rows)?;
+    hurry();
     let before = facts::program_ids();
     let scene = Scene::load(&args.object)?;
     let programs = facts::programs(&before);
@@ -88,15 +96,18 @@ fn measure(args: &Args) -> Result<Value> {
         ready.push(prepared);
     }
     let mut samples = vec![Samples::default(); ready.len()];
+    let mut loops = Vec::new();
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
         for (ready, samples) in ready.iter_mut().zip(&mut samples) {
+            loops.push(bed.measure_loop()?);
             let (times, wrapper) = bed.measure(ready)?;
             samples.apart.extend(times.iter().map(|time| time - wrapper));
             samples.whole.extend(times);
             samples.wrapper.push(wrapper);
         }
     }
+    let loops = Figures::of(loops);
     let plain = samples.iter().zip(&ready).filter(|(_, ready)| !ready.grows);
     let plain = Figures::of(plain.flat_map(|(samples, _)| samples.wrapper.iter().copied()).collect());
     let grown = samples.iter().zip(&ready).filter(|(_, ready)| ready.grows);
@@ -112,6 +123,8 @@ fn measure(args: &Args) -> Result<Value> {
         "programs": programs,
         "tables": tables,
         "rounds": args.rounds,
+        "loop_ns_min": rounded(loops.min),
+        "loop_ns_median": rounded(loops.median),
         "wrapper_ns_min": rounded(plain.min),
         "wrapper_ns_median": rounded(plain.median),
         "rows": rows,

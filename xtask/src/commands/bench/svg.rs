@@ -123,8 +123,11 @@ fn one_bar(bar: &Bar, top: f64, x: &impl Fn(f64) -> f64) -> String {
         // Writing to a string does not fail.
         let _ = write!(out, "<path d=\"M{at:.1} {y:.1}l-4 -6h8z\" fill=\"black\"/>");
     }
-    let end = x(bar.value.max(bar.high).max(bar.mark.unwrap_or(0.0)));
-    let _ = write!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", end + 8.0, middle + 4.0, short(bar.value));
+    let end = x(bar.value.max(bar.high));
+    // Not across the mark.
+    let taken = bar.mark.map(x).filter(|at| (end..end + RIGHT).contains(at)).map_or(end, |at| at + 4.0);
+    let _ =
+        write!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", taken + 8.0, middle + 4.0, short(bar.value));
     out
 }
 
