@@ -148,6 +148,12 @@ pub struct RunArgs {
     /// What routes are judged by
     #[arg(long, value_name = "METRIC", default_value = "hops")]
     pub metric: Metric,
+    /// Milliseconds from one reading of the ports' counters to the next [default: 2000 with --metric utilisation, else never]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(500..=600_000))]
+    pub port_statistics: Option<u64>,
+    /// Speed of all ports in Mbit/s, instead of what they say
+    #[arg(long, value_name = "MBIT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub port_speed: Option<u32>,
     /// Take the first of several equal paths for all flows, instead of spreading them
     #[arg(long)]
     pub single_path: bool,
@@ -259,6 +265,8 @@ pub enum Metric {
     Latency,
     /// The ports' speed.
     Speed,
+    /// How much of their speed is used.
+    Utilisation,
 }
 
 /// How much is logged.
@@ -303,6 +311,7 @@ impl From<Metric> for core::net::Metric {
             Metric::Hops => Self::Hops,
             Metric::Latency => Self::Latency,
             Metric::Speed => Self::Speed,
+            Metric::Utilisation => Self::Utilisation,
         }
     }
 }

@@ -200,6 +200,27 @@ fn links(out: &mut Text, counters: &Counters) {
     for (from, to, link) in &ends {
         out.sample("ofshim_link_cost", &[("from", from), ("to", to), ("kind", &link.kind)], link.cost);
     }
+    loads(out, &ends);
+}
+
+fn loads(out: &mut Text, ends: &[(String, String, &Link)]) {
+    if !ends.iter().any(|(_, _, link)| link.load_bps.is_some()) {
+        return;
+    }
+    let help = "Bits that go over the link in a second, smoothed.";
+    out.family("ofshim_link_load_bits_per_second", "gauge", help);
+    for (from, to, link) in ends {
+        if let Some(load) = link.load_bps {
+            out.sample("ofshim_link_load_bits_per_second", &[("from", from), ("to", to)], load);
+        }
+    }
+    out.family("ofshim_link_utilisation_ratio", "gauge", "The part of its port's speed that is used.");
+    for (from, to, link) in ends {
+        if let Some(permille) = link.utilisation_permille {
+            let ratio = permille as f64 / 1e3;
+            out.sample("ofshim_link_utilisation_ratio", &[("from", from), ("to", to)], ratio);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -125,6 +125,8 @@ fn counters() -> Counters {
             kind: "direct".to_owned(),
             cost: 1,
             latency_us: 300,
+            load_bps: Some(2_000_000),
+            utilisation_permille: Some(20),
             both_ways: true,
             on_tree: true,
         }],
@@ -157,6 +159,7 @@ fn a_scraper_reads_everything() {
             "ofshim_link_latency_seconds{from=\"0000000000000001:2\",to=\"0000000000000002:1\",kind=\"direct\"}",
             0.0003,
         ),
+        ("ofshim_link_utilisation_ratio{from=\"0000000000000001:2\",to=\"0000000000000002:1\"}", 0.02),
     ];
     for (id, value) in expected {
         assert_eq!(samples.get(id), Some(&value), "{id}");

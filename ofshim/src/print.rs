@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::core::view::{Explain, Flows, Hop, Hosts, Route, Status, Topology};
+use crate::core::view::{Explain, Flows, Hop, Hosts, Link, Route, Status, Topology};
 
 /// `ofshim status`
 #[must_use]
@@ -96,11 +96,12 @@ pub fn topology(topology: &Topology) -> String {
             link.kind.clone(),
             link.cost.to_string(),
             format!("{} us", link.latency_us),
+            load(link),
             if link.both_ways { "both ways" } else { "one way" }.to_owned(),
             if link.on_tree { "tree" } else { "-" }.to_owned(),
         ]
     });
-    table(&mut text, ["FROM", "TO", "KIND", "COST", "LATENCY", "KNOWN", "BROADCAST"], rows.collect());
+    table(&mut text, ["FROM", "TO", "KIND", "COST", "LATENCY", "LOAD", "KNOWN", "BROADCAST"], rows.collect());
     for cluster in &topology.clusters {
         line(&mut text, &format!("cluster {}: {}", cluster.name, cluster.switches.join(" ")));
     }
@@ -148,6 +149,12 @@ pub fn flows(flows: &Flows) -> String {
         ["SWITCH", "TABLE", "IN", "VLAN", "SOURCE", "DESTINATION", "WHAT", "OUT", "PURPOSE", "AGE", "COOKIE"];
     table(&mut text, head, rows.collect());
     or(text, "there is no flow entry\n")
+}
+
+/// What goes over a link: `12.3 Mbit/s, 1.2 %`.
+fn load(link: &Link) -> String {
+    let Some((bps, permille)) = link.load_bps.zip(link.utilisation_permille) else { return "-".to_owned() };
+    format!("{}.{} Mbit/s, {}.{} %", bps / 1_000_000, bps / 100_000 % 10, permille / 10, permille % 10)
 }
 
 fn addresses(addresses: &[IpAddr]) -> String {

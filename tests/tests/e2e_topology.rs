@@ -149,6 +149,36 @@ fn proactive_ways_in_a_ring() {
     assert!(flows.iter().filter(|flow| flow["purpose"] == "ahead").count() >= 16, "{ahead:#}");
 }
 
+#[test]
+fn the_load_of_links_is_read() {
+    if !root("the_load_of_links_is_read") {
+        return;
+    }
+    for openflow in BOTH {
+        let options = ["--metric", "utilisation", "--port-statistics", "500", "--port-speed", "1"];
+        let mut fabric = Fabric::start("linear,2", openflow, &options);
+        fabric.wait_links(2);
+        let loads = |fabric: &Fabric| -> Vec<(u64, u64)> {
+            let topology = fabric.read(&["topology"]);
+            let links = topology["links"].as_array().unwrap().iter();
+            links
+                .map(|link| {
+                    (
+                        link["load_bps"].as_u64().unwrap_or(0),
+                        link["utilisation_permille"].as_u64().unwrap_or(0),
+                    )
+                })
+                .collect()
+        };
+        fabric.assert_pingall(1);
+        // 98 bytes a hundred times a second, there and back: 78 kbit/s.
+        let _pinging = fabric.net.flood(1, "10.0.0.2");
+        let busy = || loads(&fabric).iter().all(|(bps, permille)| *bps > 30_000 && *permille > 30);
+        wait("both directions are busy", 20, busy, || format!("{:?} {}", loads(&fabric), fabric.log()));
+        assert_eq!(fabric.read(&["status"])["metric"], "utilisation");
+    }
+}
+
 const VIP: &str = r#"
 [[vip]]
 name = "web"

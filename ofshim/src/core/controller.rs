@@ -192,6 +192,7 @@ impl Controller {
             Raised::Refused(Purpose::Steer, sequence) => self.network.steer_refused(dpid, sequence),
             Raised::Refused(_, sequence) => self.network.flow_refused(dpid, sequence),
             Raised::Confirmed(token) => self.network.barrier_done(token),
+            Raised::PortStats(ports) => self.network.port_stats(dpid, &ports, now),
             Raised::RoundTrip(time) => {
                 self.network.control_latency(dpid, time / 2);
                 self.old_one_lives(conn, commands, now);
@@ -304,6 +305,7 @@ impl Controller {
                 Out::FlowMod { dpid, .. }
                 | Out::PacketOut { dpid, .. }
                 | Out::Barrier { dpid, .. }
+                | Out::PortStats { dpid }
                 | Out::Hold { dpid, .. }
                 | Out::Flush { dpid } => *dpid,
                 Out::Dropped { at, reason } => {
@@ -329,18 +331,27 @@ impl Controller {
             let conn = self.by_dpid.get(&dpid).copied();
             let (sessions, mut ctx) = self.context(commands, now);
             let Some(session) = conn.and_then(|conn| sessions.get_mut(&conn)) else { continue };
-            if let Out::Barrier { token, .. } = out {
-                session.barrier_for(token, &mut ctx);
-                continue;
-            }
-            let Some((switch, link)) = session.parts() else { continue };
             match out {
-                Out::FlowMod { flow_mod, .. } => switch.send_flow_mod(*flow_mod, link, &mut ctx),
-                Out::PacketOut { packet, .. } => switch.send_packet(&packet, link, &mut ctx),
-                Out::Hold { key, .. } => switch.hold(key, link, &mut ctx),
-                Out::Flush { .. } => switch.flush(link, &mut ctx),
-                Out::Barrier { .. } | Out::Dropped { .. } | Out::Moved { .. } | Out::Log { .. } => {}
+                Out::Barrier { token, .. } => session.barrier_for(token, &mut ctx),
+                Out::PortStats { .. } => session.ask_for_counters(&mut ctx),
+                out => Self::obey_for_switch(session, out, &mut ctx),
             }
+        }
+    }
+
+    /// Sends what the network wants sent to one switch.
+    fn obey_for_switch(session: &mut Session, out: Out, ctx: &mut Context<'_>) {
+        let Some((switch, link)) = session.parts() else { return };
+        match out {
+            Out::FlowMod { flow_mod, .. } => switch.send_flow_mod(*flow_mod, link, ctx),
+            Out::PacketOut { packet, .. } => switch.send_packet(&packet, link, ctx),
+            Out::Hold { key, .. } => switch.hold(key, link, ctx),
+            Out::Flush { .. } => switch.flush(link, ctx),
+            Out::Barrier { .. }
+            | Out::PortStats { .. }
+            | Out::Dropped { .. }
+            | Out::Moved { .. }
+            | Out::Log { .. } => {}
         }
     }
 

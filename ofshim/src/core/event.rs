@@ -164,6 +164,10 @@ pub struct Settings {
     pub granularity: Granularity,
     /// What routes are judged by.
     pub metric: Metric,
+    /// From one reading of the ports' counters to the next; `None` if they are not read.
+    pub port_statistics: Option<Duration>,
+    /// The speed of all ports in kbit/s, instead of what they say.
+    pub port_speed_kbps: Option<u32>,
     /// Whether flows are spread over equal paths.
     pub ecmp: bool,
     /// Whether the ways to hosts are installed ahead of traffic.
@@ -185,6 +189,8 @@ impl Default for Settings {
             discovery: Some(discover::Settings::default()),
             granularity: Granularity::FiveTuple,
             metric: Metric::Hops,
+            port_statistics: None,
+            port_speed_kbps: None,
             ecmp: true,
             proactive: false,
             proxy: true,
@@ -209,6 +215,8 @@ impl Settings {
             discovery: self.discovery,
             granularity: self.granularity,
             metric: self.metric,
+            port_statistics: self.port_statistics,
+            port_speed_kbps: self.port_speed_kbps,
             ecmp: self.ecmp,
             proactive: self.proactive && self.forwarding == Forwarding::Routed,
             proxy: self.proxy,

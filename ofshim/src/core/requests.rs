@@ -25,6 +25,8 @@ pub enum Asked {
     Settled,
     /// To do later changes in a bundle.
     Later(Vec<FlowMod>),
+    /// To tell the counters of its ports.
+    Counters,
     /// To say when all before is done; what the network calls it.
     Barrier(u64),
 }
@@ -48,6 +50,7 @@ impl Asked {
             Self::Flows => "the request for its entries",
             Self::Open(_) => "the opening of a bundle",
             Self::Commit(_) | Self::Later(_) => "the commit of a bundle",
+            Self::Counters => "the request for its ports' counters",
             Self::Settled | Self::Barrier(_) => "a barrier request",
         }
     }
@@ -65,6 +68,12 @@ impl Requests {
     #[must_use]
     pub const fn has_room(&self) -> bool {
         self.barriers < MAX_BARRIERS
+    }
+
+    /// Whether counters were asked for and did not come yet.
+    #[must_use]
+    pub fn wait_for_counters(&self) -> bool {
+        self.open.values().any(|(asked, _)| *asked == Asked::Counters)
     }
 
     /// Notes a request.

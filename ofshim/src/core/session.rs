@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use openflow::{
     ErrorKind, ErrorMsg, FlowRemoved, FrameError, FrameRef, Framer, Hello, Message, NiciraMsg, OnfMsg,
-    PacketInRef, Port, PortNo, PortStatus, Version, Xid,
+    PacketInRef, Port, PortNo, PortStats, PortStatus, Version, Xid,
 };
 
 use super::cookie::{self, Purpose, Sequence};
@@ -92,6 +92,8 @@ pub enum Raised<'a> {
     Refused(Purpose, Sequence),
     /// All before a barrier is done.
     Confirmed(u64),
+    /// The counters of ports, or of a part of them.
+    PortStats(Vec<PortStats>),
     /// An echo was answered after so long.
     RoundTrip(Duration),
 }
@@ -378,7 +380,7 @@ impl Session {
             Message::FeaturesReply(features) if self.stage == Stage::Features => {
                 return self.features(features).map(Some);
             }
-            Message::MultipartReply(reply) => self.multipart(xid, reply, ctx),
+            Message::MultipartReply(reply) => return Ok(self.multipart(xid, reply, ctx)),
             Message::BarrierReply => return Ok(self.barrier(xid, ctx)),
             Message::FlowRemoved(removed) => return Ok(self.removed(removed, ctx)),
             Message::PortStatus(status) => return Ok(self.port_status(status, ctx)),

@@ -24,7 +24,7 @@ pub struct Status {
     pub forwarding: String,
     /// What entries of routes match: `five-tuple`, `addresses`, `port-addresses` or `macs`.
     pub granularity: String,
-    /// What routes are judged by: `hops`, `latency` or `speed`.
+    /// What routes are judged by: `hops`, `latency`, `speed` or `utilisation`.
     pub metric: String,
     /// Whether the ways to hosts are installed ahead of traffic.
     pub proactive: bool,
@@ -138,6 +138,10 @@ pub struct Link {
     pub cost: u32,
     /// How long a frame takes, as measured, in microseconds.
     pub latency_us: u64,
+    /// Bits that go over it in a second, smoothed; `null` while the ports' counters are not read.
+    pub load_bps: Option<u64>,
+    /// How much of its port's speed that is, in thousandths, at most 1000.
+    pub utilisation_permille: Option<u64>,
     /// Whether it is known in the other direction too: only then it carries traffic.
     pub both_ways: bool,
     /// Whether it is on the broadcast tree.

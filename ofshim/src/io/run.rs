@@ -32,6 +32,8 @@ use crate::core::{
 use crate::knowledge;
 use crate::metrics;
 
+/// From one reading of the ports' counters to the next, where routes depend on them.
+const DEFAULT_STATISTICS_MS: u64 = 2000;
 /// The most switches at a time.
 const MAX_SWITCHES: usize = 1024;
 /// How many inputs may wait for the main task; whoever has more waits, and with it the switch that it reads from.
@@ -138,6 +140,11 @@ fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
         discovery: (!args.no_discovery).then_some(discovery),
         granularity: args.granularity.into(),
         metric: args.metric.into(),
+        port_statistics: args
+            .port_statistics
+            .or((args.metric == cli::Metric::Utilisation).then_some(DEFAULT_STATISTICS_MS))
+            .map(Duration::from_millis),
+        port_speed_kbps: args.port_speed.map(|mbit| mbit * 1000),
         ecmp: !args.single_path,
         proactive: args.proactive,
         proxy: !args.no_proxy,

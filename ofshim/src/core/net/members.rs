@@ -301,17 +301,22 @@ impl Network {
             Metric::Hops if kind == LinkKind::MultiHop => 2,
             Metric::Hops => 1,
             Metric::Latency => Cost::try_from(heard.latency.as_micros()).unwrap_or(Cost::MAX).max(1),
-            Metric::Speed => {
-                let port = self.members.get(&from.dpid).and_then(|member| member.ports.get(&from.port));
-                let told = port.map_or(0, |port| port.speed_kbps);
-                TOP_SPEED_KBPS / if told == 0 { UNKNOWN_SPEED_KBPS } else { told }.min(TOP_SPEED_KBPS)
-            }
+            Metric::Speed => TOP_SPEED_KBPS / self.speed_kbps(from),
+            Metric::Utilisation => self.load_cost(from),
         }
     }
 
-    /// With latency as the metric, costs follow what is measured once it is another by a quarter.
-    pub(super) fn follow_latency(&mut self) {
-        if self.settings.metric != Metric::Latency {
+    /// The speed of a port in kbit/s: from 1 to 100 Gbit/s.
+    pub(super) fn speed_kbps(&self, place: Place) -> u32 {
+        let port = self.members.get(&place.dpid).and_then(|member| member.ports.get(&place.port));
+        let told = self.settings.port_speed_kbps.unwrap_or_else(|| port.map_or(0, |port| port.speed_kbps));
+        if told == 0 { UNKNOWN_SPEED_KBPS } else { told.min(TOP_SPEED_KBPS) }
+    }
+
+    /// Where costs are measured they follow once they are others: of latency by a quarter.
+    pub(super) fn follow_costs(&mut self) {
+        let metric = self.settings.metric;
+        if !metric.is_measured() {
             return;
         }
         let Some(discovery) = &self.discovery else { return };
@@ -319,7 +324,11 @@ impl Network {
         for (from, to, kind, cost) in self.topology.links() {
             if let Some(heard) = discovery.link(from, to) {
                 let now = self.cost_of(from, kind, heard);
-                if now.abs_diff(cost) > (cost / 4).max(100) {
+                let is_other = match metric {
+                    Metric::Utilisation => Self::is_other_load(now, cost),
+                    _ => now.abs_diff(cost) > (cost / 4).max(100),
+                };
+                if is_other {
                     news.push((from, to, kind, now));
                 }
             }
@@ -404,6 +413,7 @@ impl Network {
         let expected: Vec<_> = self.flows.at(dpid);
         self.ahead.forget_switch(dpid);
         self.steering.forget_switch(dpid);
+        self.loads.forget_switch(dpid);
         let mut kept = 0;
         for route in found {
             let at = Place::new(dpid, route.in_port);

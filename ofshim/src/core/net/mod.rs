@@ -14,6 +14,7 @@ pub mod explain;
 pub mod flows;
 pub mod hosts;
 pub mod key;
+mod load;
 mod members;
 mod pending;
 mod proxy;
@@ -31,6 +32,7 @@ use self::ahead::Ahead;
 use self::flows::Flows;
 use self::hosts::Hosts;
 pub use self::key::{FlowKey, Granularity};
+use self::load::Loads;
 pub use self::members::{FoundKey, FoundRoute, Member, NewMember};
 use self::pending::Pending;
 pub use self::stages::{Admitted, Next, STAGES};
@@ -54,6 +56,8 @@ pub enum Metric {
     Latency,
     /// Slow links cost more: 100 Gbit/s is one.
     Speed,
+    /// Busy links cost more: a full one as much as ten without load.
+    Utilisation,
 }
 
 impl Metric {
@@ -64,7 +68,14 @@ impl Metric {
             Self::Hops => "hops",
             Self::Latency => "latency",
             Self::Speed => "speed",
+            Self::Utilisation => "utilisation",
         }
+    }
+
+    /// Whether costs change by themselves, as traffic does.
+    #[must_use]
+    pub const fn is_measured(self) -> bool {
+        matches!(self, Self::Latency | Self::Utilisation)
     }
 }
 
@@ -79,6 +90,10 @@ pub struct Settings {
     pub granularity: Granularity,
     /// What routes are judged by.
     pub metric: Metric,
+    /// From one reading of the ports' counters to the next; `None` if they are not read.
+    pub port_statistics: Option<Duration>,
+    /// The speed of all ports in kbit/s, instead of what they say.
+    pub port_speed_kbps: Option<u32>,
     /// Whether flows are spread over equal paths.
     pub ecmp: bool,
     /// Whether the ways to hosts are installed ahead of traffic.
@@ -107,6 +122,11 @@ pub enum Out {
         dpid: DatapathId,
         /// The message.
         packet: PacketOut,
+    },
+    /// Ask for the counters of a switch's ports.
+    PortStats {
+        /// Which switch.
+        dpid: DatapathId,
     },
     /// Ask the switch to say when all before is done.
     Barrier {
@@ -168,6 +188,7 @@ pub struct Network {
     flows: Flows,
     ahead: Ahead,
     steering: Steering,
+    loads: Loads,
     pending: Pending,
     /// Where the virtual MAC of a one-armed balancer was last heard as a source.
     hint: Option<Place>,
@@ -203,6 +224,7 @@ impl Network {
             flows: Flows::default(),
             ahead: Ahead::default(),
             steering: Steering::default(),
+            loads: Loads::default(),
             pending: Pending::default(),
             hint: None,
             stops: BTreeMap::new(),
@@ -231,6 +253,7 @@ impl Network {
             discovery.step(now);
         }
         self.after_discovery();
+        self.ask_loads();
         let late = self.pending.late(now);
         self.out.extend(late);
         if now.saturating_sub(self.swept) >= SWEEP {
@@ -260,7 +283,7 @@ impl Network {
         if let Some(forget) = forget {
             self.age_ahead(forget);
         }
-        self.follow_latency();
+        self.follow_costs();
     }
 
     /// The switch did all that it was sent before this token.

@@ -215,8 +215,8 @@ impl Network {
             }
             let stations: Vec<Station> = self.hosts.with_address(service.address).collect();
             for station in stations {
-                let way = self.way_of_answers(station);
-                ways.extend(way.map(|way| (AnswersKey::of(*service, station), way)));
+                let key = AnswersKey::of(*service, station);
+                ways.extend(self.way_of_answers(station, &key).map(|way| (key, way)));
             }
         }
         for (key, way) in &ways {
@@ -227,14 +227,35 @@ impl Network {
         self.end_old_ways(&ways, &services);
     }
 
-    /// The way from a backend to the balancer.
-    fn way_of_answers(&mut self, station: Station) -> Option<Way> {
+    /// The way from a backend to the balancer. Where costs are measured it stays while it is whole: traffic that moves
+    /// with the load that it makes would never come to rest.
+    fn way_of_answers(&mut self, station: Station, key: &AnswersKey) -> Option<Way> {
         let points: Vec<Place> = self.hosts.get(station)?.points.iter().map(|point| point.place).collect();
         points.into_iter().find_map(|from| {
             let seen = SeenFrom { network: self, dpid: from.dpid };
             let to = balancer_port(&seen, &self.known, self.hint)?;
+            let there = self.steered_from(key, from);
+            let is_whole = there.last().is_some_and(|(at, out)| Place::new(at.dpid, *out) == to);
+            if is_whole && self.settings.metric.is_measured() {
+                return Some(there);
+            }
             self.plan(from, to, &FlowKey::towards(station))
         })
+    }
+
+    /// The way that entries lead from a place on.
+    fn steered_from(&self, key: &AnswersKey, from: Place) -> Way {
+        let mut way = Way::new();
+        let mut at = from;
+        while let Some(part) = self.steering.parts.get(&(at, *key))
+            && way.len() <= self.members.len()
+        {
+            way.push((at, part.out));
+            let next = self.topology.links_from(Place::new(at.dpid, part.out)).next();
+            let Some((next, _)) = next else { break };
+            at = next;
+        }
+        way
     }
 
     fn steer(&mut self, at: Place, key: AnswersKey, out: PortNo) {
@@ -304,17 +325,7 @@ impl Network {
         let service = |port| Service { address: ip.src, protocol: ip.protocol, port };
         let station = Station { mac: frame.src, vlan: frame.vlan };
         [Some(port), None].into_iter().find_map(|port| {
-            let key = AnswersKey::of(service(port), station);
-            let mut way = Way::new();
-            let mut at = from;
-            while let Some(part) =
-                self.steering.parts.get(&(at, key)).filter(|_| way.len() <= self.members.len())
-            {
-                way.push((at, part.out));
-                let next = self.topology.links_from(Place::new(at.dpid, part.out)).next();
-                let Some((next, _)) = next else { break };
-                at = next;
-            }
+            let way = self.steered_from(&AnswersKey::of(service(port), station), from);
             (!way.is_empty()).then_some(way)
         })
     }

@@ -85,6 +85,8 @@ impl Network {
                 cost,
                 latency_us: heard
                     .map_or(0, |heard| u64::try_from(heard.latency.as_micros()).unwrap_or(u64::MAX)),
+                load_bps: self.load_bps(from),
+                utilisation_permille: self.utilisation_permille(from),
                 both_ways: self.topology.links_from(to).any(|(back, _)| back == from),
                 on_tree,
             }

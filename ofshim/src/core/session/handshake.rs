@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use openflow::{
     BundleAdd, BundleControl, BundleControlKind, BundleFlags, ErrorMsg, FeaturesReply, FlowMod, Message,
-    MultipartReply, MultipartRequest, NiciraMsg, OnfMsg, ReplyBody, RequestBody, Role, RoleMsg, SwitchConfig,
-    Version, Xid,
+    MultipartReply, MultipartRequest, NiciraMsg, OnfMsg, PortNo, ReplyBody, RequestBody, Role, RoleMsg,
+    SwitchConfig, Version, Xid,
 };
 
 use super::{Raised, Refusal, Session, Stage};
@@ -87,9 +87,22 @@ impl Session {
         self.request(&Message::MultipartRequest(request), Asked::Flows, ctx);
     }
 
-    pub(super) fn multipart(&mut self, xid: Xid, reply: MultipartReply, ctx: &mut Context<'_>) {
+    /// Asks for the counters of all ports, unless the switch still owes an answer.
+    pub fn ask_for_counters(&mut self, ctx: &mut Context<'_>) {
+        if self.is_ready() && !self.requests.wait_for_counters() {
+            let request = MultipartRequest::from(RequestBody::PortStats(PortNo::ANY));
+            self.request(&Message::MultipartRequest(request), Asked::Counters, ctx);
+        }
+    }
+
+    pub(super) fn multipart(
+        &mut self,
+        xid: Xid,
+        reply: MultipartReply,
+        ctx: &mut Context<'_>,
+    ) -> Option<Raised<'static>> {
         let last = !reply.more();
-        let Some(switch) = &mut self.switch else { return };
+        let switch = self.switch.as_mut()?;
         match (self.requests.asked(xid), reply.body) {
             (Some(Asked::Ports), ReplyBody::PortDesc(ports)) => {
                 switch.add_ports(ports);
@@ -105,8 +118,15 @@ impl Session {
                     self.reconcile(ctx);
                 }
             }
+            (Some(Asked::Counters), ReplyBody::PortStats(ports)) => {
+                if last {
+                    self.requests.take(xid);
+                }
+                return Some(Raised::PortStats(ports));
+            }
             _ => {}
         }
+        None
     }
 
     /// Sends the difference between what the switch has and what it should have, in a bundle where it knows bundles.
@@ -247,7 +267,7 @@ impl Session {
                 ctx.log(Level::Warn, format!("{}: {refuses}; sending changes one by one", self.name()));
                 self.change(changes, ctx);
             }
-            Asked::Barrier(_) => return Ok(false),
+            Asked::Barrier(_) | Asked::Counters => return Ok(false),
             Asked::Role | Asked::Ports | Asked::Flows | Asked::Settled => {
                 return Err(Refusal::silent(refuses));
             }
@@ -261,7 +281,7 @@ impl Session {
             let silent = format!("it does not answer {}", asked.words());
             match asked {
                 Asked::Open(changes) => self.send_plainly(changes, ctx),
-                Asked::Barrier(_) | Asked::Later(_) => {
+                Asked::Barrier(_) | Asked::Later(_) | Asked::Counters => {
                     if let Some(left_out) = ctx.limiter.allow(LogKey::Unanswered(self.link.conn), ctx.now) {
                         let text = format!("{}: {silent}{}", self.name(), more(left_out));
                         ctx.log(Level::Warn, text);
