@@ -39,12 +39,24 @@ pub struct Args {
     svg: Option<PathBuf>,
 }
 
+/// The word for all rows of the topology.
+const TOPOLOGY: &str = "topology";
+
+impl Args {
+    /// Whether a row was asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|word| name.contains(word.as_str()))
+    }
+}
+
 /// Runs the command by itself. Whether the goal is met changes nothing in its exit status.
 pub fn run(args: &Args) -> Result<u8> {
     let project = Project::locate()?;
     process::run(project.cargo().args(["build", "--quiet", "--release", "-p", "ofshim", "-p", "ofbench"]))?;
-    let example = ["build", "--quiet", "--release", "-p", "ofshim", "--example", "topology"];
-    process::run(project.cargo().args(example))?;
+    if args.wants(TOPOLOGY) {
+        let example = ["build", "--quiet", "--release", "-p", "ofshim", "--example", "topology"];
+        process::run(project.cargo().args(example))?;
+    }
     let release = project.target.join("release");
     let programs = Programs {
         controller: release.join("ofshim"),
@@ -66,16 +78,16 @@ pub fn run(args: &Args) -> Result<u8> {
     write(&json, &format!("{:#}\n", Value::Array(rows.clone())))?;
     write(&json.with_extension("facts.json"), &format!("{facts:#}\n"))?;
     write(&picture, &draw_replies(&facts, &rows))?;
-    write(&of_topology, &draw_topology(&facts, &rows))?;
-    println!("\nrows in {}, pictures in {} and {}", json.display(), picture.display(), of_topology.display());
+    if args.wants(TOPOLOGY) {
+        write(&of_topology, &draw_topology(&facts, &rows))?;
+    }
+    println!("\nrows in {}, picture in {}", json.display(), picture.display());
     Ok(0)
 }
 
 /// All rows in turn, as often as asked for.
 fn measure(args: &Args, programs: &Programs) -> Result<Vec<Value>> {
-    let wanted =
-        |name: &str| args.rows.is_empty() || args.rows.iter().any(|word| name.contains(word.as_str()));
-    let rows: Vec<&Row> = ROWS.iter().filter(|row| wanted(row.name)).collect();
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| args.wants(row.name)).collect();
     let mut samples = vec![Vec::new(); rows.len()];
     let mut networks: Vec<Vec<Value>> = Vec::new();
     for round in 1..=args.rounds {
@@ -83,7 +95,7 @@ fn measure(args: &Args, programs: &Programs) -> Result<Vec<Value>> {
         for (row, samples) in rows.iter().zip(&mut samples) {
             samples.push(programs.measure(row, args.switches, args.measure)?);
         }
-        if wanted("topology") {
+        if args.wants(TOPOLOGY) {
             for (at, network) in programs.topology()?.into_iter().enumerate() {
                 match networks.get_mut(at) {
                     Some(samples) => samples.push(network),
@@ -145,6 +157,9 @@ fn report(facts: &Value, rows: &[Value]) -> String {
     );
     for row in replies {
         out += &reply_line(row);
+    }
+    if topology.is_empty() {
+        return out;
     }
     out += &format!(
         "\n{:<40}{:>12}{:>12}{:>12}{:>12}  {}\n",
