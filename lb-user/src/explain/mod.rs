@@ -303,6 +303,7 @@ impl Ground {
                 None => source
                     .and_then(|layout| self.names.interface_of_mac(Mac(layout.macs.0)))
                     .or_else(|| source?.ip.and_then(|ip| self.host_of(ip.addresses.0)).map(|(_, at)| at))
+                    .filter(|ifindex| self.names.has_interface(*ifindex))
                     .unwrap_or_else(|| self.names.first_interface()),
             };
             packets.push(self.explain(format!("frame {number}"), bytes, ingress).0);
@@ -367,11 +368,15 @@ impl Ground {
         (mac, ingress)
     }
 
-    /// MAC of the host with an address, and the index of the port that leads to it.
+    /// MAC of the host with an address, and the index of the port that leads to it. Of several networks' hosts with one
+    /// address, one behind a port of the balancer.
     fn host_of(&self, address: IpAddr) -> Option<(Mac, u32)> {
         let facts = self.facts.as_ref()?;
         let links = facts.spaces.iter().flat_map(|space| &space.links);
-        let link = links.into_iter().find(|link| link.has_address(address))?;
-        Some((link.mac?, link.peer_ifindex?))
+        let hosts =
+            links.filter(|link| link.has_address(address)).map(|link| Some((link.mac?, link.peer_ifindex?)));
+        let hosts: Vec<_> = hosts.flatten().collect();
+        let ours = hosts.iter().find(|(_, port)| self.names.has_interface(*port));
+        ours.or(hosts.first()).copied()
     }
 }
