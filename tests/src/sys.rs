@@ -92,6 +92,49 @@ pub fn write_words(map: &impl AsFd, slots: u32, values: &[u64]) -> io::Result<()
     )
 }
 
+/// Counts the entries of a hash table that nobody changes meanwhile.
+///
+/// # Errors
+/// The kernel's.
+pub fn count_entries(map: &impl AsFd, key_bytes: usize, value_bytes: usize) -> io::Result<usize> {
+    const AT_ONCE: u32 = 4096;
+    let mut keys = vec![0u64; key_bytes.div_ceil(8) * AT_ONCE as usize];
+    let mut values = vec![0u64; value_bytes.div_ceil(8) * AT_ONCE as usize];
+    let (mut position, mut found) = ([0u64; 8], 0);
+    let at = (&raw mut position) as u64;
+    loop {
+        let mut attributes = Batch {
+            in_batch: if found == 0 { 0 } else { at },
+            out_batch: at,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: AT_ONCE,
+            map: map.as_fd().as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        let result = batch(BPF_MAP_LOOKUP_BATCH, &mut attributes);
+        match result {
+            Ok(()) => found += attributes.count as usize,
+            // The end; what is before it has been read.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return Ok(found + attributes.count as usize);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Bytes of kernel memory that a map takes.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn locked_bytes(map: &impl AsFd) -> io::Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    line.and_then(|n| n.trim().parse().ok()).ok_or_else(|| io::Error::other("no line memlock in its fdinfo"))
+}
+
 fn batch(command: libc::c_int, attributes: &mut Batch) -> io::Result<()> {
     // SAFETY: the attributes have the layout of the batch commands of bpf(2), and outlive the call, as does what they
     // point to: keys and values of as many slots as they say, by the callers' contract.

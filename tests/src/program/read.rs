@@ -13,7 +13,7 @@ use lb_core::table::{
 use super::Program;
 use crate::pod::Raw;
 use crate::side::Snapshot;
-use crate::sys::{read_words, write_words};
+use crate::sys::{count_entries, locked_bytes, read_words, write_words};
 use crate::tables::{add_traffic, connection};
 
 impl Program {
@@ -36,6 +36,25 @@ impl Program {
         let mut words = vec![0; REASON_SLOTS as usize * processors];
         read_words(self.data("REASONS")?.fd(), REASON_SLOTS, &mut words).context("REASONS")?;
         Ok(words.chunks(processors).map(|counts| counts.iter().sum()).collect())
+    }
+
+    /// How many entries a table holds: all are looked at, by one call for each few thousand.
+    ///
+    /// # Errors
+    /// The kernel refuses a read, or it is no table of connections.
+    pub fn entries(&mut self, name: &str) -> Result<usize> {
+        let Map::LruHashMap(data) = self.map(name)? else { bail!("{name} is no table of connections") };
+        count_entries(data.fd(), size_of::<ConnKey>(), size_of::<ConnValue>())
+            .with_context(|| name.to_owned())
+    }
+
+    /// Slots of a table, and bytes of kernel memory that it takes.
+    ///
+    /// # Errors
+    /// The kernel says nothing about it.
+    pub fn memory(&mut self, name: &str) -> Result<(u32, u64)> {
+        let Map::LruHashMap(data) = self.map(name)? else { bail!("{name} is no table that evicts") };
+        Ok((data.info()?.max_entries(), locked_bytes(data.fd()).with_context(|| name.to_owned())?))
     }
 
     /// A map of counters, for calls of the kernel.
