@@ -44,7 +44,7 @@ fn open_and_new_connections_survive_upgrades_kills_reloads_and_drains() {
     }
     const ALL: [u32; 4] = [1, 2, 3, 4];
     let amount = Amount::of_run();
-    allow_descriptors(4 * amount.open as u64 + 4096);
+    allow_descriptors(amount.open as u64 + 4096);
     let net = Net::new(6);
     let _servers = ALL.map(|number| Echo::start(&net, number, 7));
     for client in [5, 6] {

@@ -26,6 +26,10 @@ pub(super) fn remember<P: Packet, T: Tables>(
     part: Transport,
     rewrite: &Rewrite,
 ) {
+    // A reply without an entry is of no backend that is known; in an array the record of nobody is there all the same.
+    if rewrite.note.backend == 0 {
+        return;
+    }
     let Some(record) = tables.backend(rewrite.note.backend) else { return };
     let to_client = matches!(rewrite.direction, Direction::ToClient);
     let client_slot = if to_client { rewrite.way.slot() } else { tables.slot_of(packet.ingress_ifindex()) };

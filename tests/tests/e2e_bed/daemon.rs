@@ -56,7 +56,8 @@ impl Logged {
             assert!(there || child.try_wait().unwrap().is_none(), "it ended: {:#?}", log.lock().unwrap());
             there
         };
-        wait(&format!("log line {part:?}"), 15, holds, || format!("log: {:#?}", log.lock().unwrap()));
+        // The verifier alone takes seconds, and a busy machine makes many of them.
+        wait(&format!("log line {part:?}"), 60, holds, || format!("log: {:#?}", log.lock().unwrap()));
     }
 
     /// Sends a signal and waits for the end; the status, if it was not the signal that ended it.
