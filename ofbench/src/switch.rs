@@ -294,6 +294,7 @@ impl Switch {
                 let body = match request.body {
                     RequestBody::PortDesc => ReplyBody::PortDesc(self.ports()),
                     RequestBody::Flow(_) => ReplyBody::Flow(Vec::new()),
+                    RequestBody::PortStats(_) => ReplyBody::PortStats(Vec::new()),
                     _ => return Ok(()),
                 };
                 Message::MultipartReply(MultipartReply { flags: 0, body })
