@@ -31,8 +31,11 @@ pub fn bulk(to: SocketAddr, time: Duration) -> Result<Value> {
     let data = vec![Task::Bulk as u8; 1 << 18];
     stream.write_all(&data[..1])?;
     let begin = Instant::now();
-    while begin.elapsed() < time {
+    loop {
         stream.write_all(&data).context("the connection broke")?;
+        if begin.elapsed() >= time {
+            break;
+        }
     }
     stream.shutdown(Shutdown::Write)?;
     let mut answer = [0; 8];
@@ -55,13 +58,15 @@ pub fn connect(to: &[SocketAddr], time: Duration, workers: u32) -> Result<Value>
     let begin = Instant::now();
     let counts = on_threads(workers, |worker| {
         let (mut completed, mut failed) = (0u64, 0u64);
-        let mut turn = worker as usize;
-        while begin.elapsed() < time {
+        // At least one, however late this thread got its turn.
+        for turn in worker as usize.. {
             match request(to[turn % to.len()]) {
                 Ok(()) => completed += 1,
                 Err(_) => failed += 1,
             }
-            turn += 1;
+            if begin.elapsed() >= time {
+                break;
+            }
         }
         (completed, failed)
     })?;
