@@ -18,13 +18,18 @@ static CLOCK: OnceLock<Option<Clock>> = OnceLock::new();
 struct Clock {
     program: OwnedFd,
     ticks_per_jiffy: u32,
+    /// The time when it was loaded: in ticks, and in nanoseconds of the monotonic clock.
+    loaded: (Ticks, u64),
 }
 
 /// The data plane's time now.
 pub fn ticks() -> Ticks {
     let Some(clock) = clock() else { return ticks_from_ns(sys::clock_coarse()) };
-    // The program loaded: that it does not run is not foreseen, and costs some accuracy only.
-    bpf::run_filter(&clock.program).unwrap_or_else(|_| ticks_from_ns(sys::clock_coarse()))
+    bpf::run_filter(&clock.program).unwrap_or_else(|_| {
+        // Out of memory, say: as far from then as the other clock says.
+        let (ticks, then_ns) = clock.loaded;
+        ticks.wrapping_add(ticks_from_ns(sys::clock_coarse().saturating_sub(then_ns)))
+    })
 }
 
 /// Ticks in a jiffy, times 2^[`JIFFY_SHIFT`], for the XDP programs; 0 where they are to ask for the time by a call.
@@ -51,8 +56,8 @@ fn load() -> io::Result<Clock> {
         bpf::Instruction::shift_right(JIFFY_SHIFT),
         bpf::Instruction::EXIT,
     ])?;
-    bpf::run_filter(&program)?;
-    Ok(Clock { program, ticks_per_jiffy })
+    let loaded = (bpf::run_filter(&program)?, sys::clock_coarse());
+    Ok(Clock { program, ticks_per_jiffy, loaded })
 }
 
 #[cfg(test)]
