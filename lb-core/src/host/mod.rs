@@ -19,6 +19,7 @@ pub mod lists;
 pub mod maglev;
 pub mod overlay;
 pub mod plan;
+pub mod records;
 pub mod ring;
 pub mod seed;
 pub mod slots;

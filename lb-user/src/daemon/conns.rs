@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use lb_core::conn::{is_live, state_name};
 use lb_core::host::plan::{BackendPlan, Plan};
+use lb_core::host::records::ip;
 use lb_core::table::{ConnEntry, Settings, ms_from_ticks, ticks_since};
 
-use super::records::ip;
 use crate::api::{Connection, Connections};
 use crate::conns::{Page, Place, Wanted};
 use crate::dataplane::{ConnTable, Pins};

@@ -14,7 +14,6 @@ mod orders;
 mod place;
 mod probe;
 mod record;
-pub mod records;
 mod reload;
 mod sweeper;
 pub mod tables;

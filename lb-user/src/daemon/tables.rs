@@ -9,14 +9,13 @@ use lb_core::host::config::{Admin, BackendConfig, Config, ConnectionsConfig, Por
 use lb_core::host::health::{Neighbour, Station};
 use lb_core::host::ids::{BackendKey, Id, Ids};
 use lb_core::host::plan::Plan;
+use lb_core::host::records::{self, Services, ip};
 use lb_core::table::{
     BackendRecord, MAX_BACKENDS, PortRange, PortRecord, Settings, VipRecord, backend_state, settings_flag,
 };
 
 use crate::dataplane::DataPlane;
 use crate::io::sys;
-
-use super::records::{self, Services, ip};
 
 /// What an earlier daemon left in the maps.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_core::conn::state_name;
+use lb_core::host::records::ip;
 use lb_core::model::{Asked, Model};
 use lb_core::reason::{Class, Reason};
 use lb_core::table::{
@@ -11,7 +12,6 @@ use lb_core::table::{
 
 use super::Candidate;
 use super::names::Names;
-use crate::daemon::records::ip;
 
 /// What the core asked, in words.
 #[derive(Clone, Debug, Default, PartialEq)]

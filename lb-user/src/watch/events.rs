@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use lb_core::conn::state_name;
+use lb_core::host::records::ip;
 use lb_core::watch::EventRecord;
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use super::{Clock, follow, lock, vip_named};
 use crate::api::Status;
 use crate::cli::EventsArgs;
 use crate::client;
-use crate::daemon::records::ip;
 use crate::dataplane::{Pins, Ring};
 use crate::failure::Failure;
 

@@ -1,21 +1,22 @@
-//! From a plan to the records of the tables; pure.
+//! From a plan to the records of the tables: what the daemon writes into its maps, and what a balancer without XDP
+//! holds itself.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use lb_core::host::addr::Prefix;
-use lb_core::host::config::{
+use super::addr::Prefix;
+use super::config::{
     ConnectionsConfig, MAX_NEW_PER_S_AND_PROCESSOR, Mode, NoBackend, OnDown, OverCap, Selection, VipKey,
 };
-use lb_core::host::health::State;
-use lb_core::host::lists::Owner;
-use lb_core::host::plan::{BackendPlan, Plan, Rotation, VipPlan};
-use lb_core::model::Model;
-use lb_core::table::{
-    AclKey, Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, MAX_BACKENDS, MAX_VIPS, PortList, PortRange,
-    PortRecord, PrefixKey, RATE_WINDOW_BITS, SCHEMA_VERSION, SelectTable, ServiceKey, ServiceRecord,
-    ServiceVip, Settings, Ticks, VipRecord, VipTarget, backend_flag, backend_state, mode, port_flag,
-    selection, settings_flag, ticks_from_ms, verdict, vip_flag,
+use super::health::State;
+use super::lists::Owner;
+use super::plan::{BackendPlan, Plan, Rotation, VipPlan};
+use crate::model::Model;
+use crate::table::{
+    AclKey, Address, BITMAP_BITS, BITMAP_WORDS, BackendRecord, MAGLEV_SLOTS, MAX_BACKENDS, MAX_VIPS,
+    PortList, PortRange, PortRecord, PrefixKey, RATE_WINDOW_BITS, SCHEMA_VERSION, SelectTable, ServiceKey,
+    ServiceRecord, ServiceVip, Settings, Ticks, VipRecord, VipTarget, backend_flag, backend_state, mode,
+    port_flag, selection, settings_flag, ticks_from_ms, verdict, vip_flag,
 };
 
 /// The tables of a plan that are written whole.
@@ -317,11 +318,9 @@ pub fn select_table(rotation: &Rotation) -> Box<SelectTable> {
     }
     table.ring_len = ring.len().min(table.ring.len()) as u32;
     table.member_count = rotation.members.len().min(table.members.len()) as u32;
-    table.maglev_len = if rotation.members.is_empty() { 0 } else { lb_core::table::MAGLEV_SLOTS as u32 };
-    if let Some(slots) = table.maglev.get_mut(..lb_core::table::MAGLEV_SLOTS)
-        && let Err(error) = rotation.maglev(slots)
-    {
-        tracing::error!("no consistent hash table: {error}");
+    let is_filled = table.maglev.get_mut(..MAGLEV_SLOTS).is_some_and(|slots| rotation.maglev(slots).is_ok());
+    if is_filled && !rotation.members.is_empty() {
+        table.maglev_len = MAGLEV_SLOTS as u32;
     }
     table
 }
@@ -357,8 +356,8 @@ pub fn model(
 
 /// The ids fit the tables.
 const _: () = {
-    assert!(lb_core::host::config::MAX_VIPS < MAX_VIPS);
-    assert!((lb_core::host::ids::MAX_BACKEND_ID as usize) < MAX_BACKENDS);
+    assert!(super::config::MAX_VIPS < MAX_VIPS);
+    assert!((super::ids::MAX_BACKEND_ID as usize) < MAX_BACKENDS);
 };
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Configurations as they lie in the tables. What the file cannot say yet is said to the model.
 
-use lb_core::host::addr::MacAddr;
-use lb_core::host::config::{Config, Ports, Protocol, SnatConfig, TunnelConfig};
-use lb_core::host::health::Neighbour;
-use lb_core::host::ids::Ids;
-use lb_core::host::plan::HealthView;
+use crate::host::addr::MacAddr;
+use crate::host::config::{Config, Ports, Protocol, SnatConfig, TunnelConfig};
+use crate::host::health::Neighbour;
+use crate::host::ids::Ids;
+use crate::host::plan::HealthView;
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn every_mode_and_selection_has_its_number() {
 
 #[test]
 fn policies_are_flags() {
-    let flags = |change: fn(&mut lb_core::host::config::VipConfig)| record(|c| change(&mut c.vips[0])).flags;
+    let flags = |change: fn(&mut crate::host::config::VipConfig)| record(|c| change(&mut c.vips[0])).flags;
     let echo = vip_flag::ECHO;
     assert_eq!(flags(|vip| vip.echo = false), 0);
     assert_eq!(flags(|vip| vip.on_down = OnDown::Repick), echo | vip_flag::REPICK);
@@ -121,8 +121,8 @@ fn settings_divide_the_cap_among_processors() {
 fn ranges_stand_beside_the_vip_of_every_port() {
     let plan = plan(|config| {
         let vip = config.vips[0].clone();
-        let all = lb_core::host::config::VipConfig { ports: Ports::ALL, ..vip.clone() };
-        let range = lb_core::host::config::VipConfig { ports: Ports::range(8000, 8010).unwrap(), ..vip };
+        let all = crate::host::config::VipConfig { ports: Ports::ALL, ..vip.clone() };
+        let range = crate::host::config::VipConfig { ports: Ports::range(8000, 8010).unwrap(), ..vip };
         config.vips.extend([all, range]);
         for vip in &mut config.vips[1..] {
             vip.backends[0].port = None;
