@@ -78,6 +78,8 @@ reasons! {
     NoConnection = 21, Passed, "no_connection";
     /// Neighbour discovery in which somebody else claims a VIP as its own address.
     NdpVipClaimed = 22, Passed, "ndp_vip_claimed";
+    /// For a VIP, of no connection, while another balancer takes over or gives back: it is that one's.
+    HandedOver = 23, Passed, "handed_over";
 
     /// To a VIP's address, but to no port or protocol that it serves.
     VipNoService = 32, Dropped, "vip_no_service";

@@ -261,6 +261,8 @@ pub struct Scenario {
     pub timeouts: Timeouts,
     /// New connections in a window; 0 for any number.
     pub max_new: u32,
+    /// What is of no connection here is another balancer's.
+    pub handing_over: bool,
     /// Room for connections.
     pub connections: u32,
     /// Addresses that nobody has, whose bits are set in both "is it ours?" bitmaps all the same, as if they

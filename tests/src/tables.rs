@@ -273,7 +273,8 @@ fn settings(scenario: &Scenario) -> Settings {
         schema: SCHEMA_VERSION,
         suspect_timeout: t.suspect,
         timeouts,
-        flags: if prefixes { settings_flag::PREFIXES } else { 0 },
+        flags: if prefixes { settings_flag::PREFIXES } else { 0 }
+            | if scenario.handing_over { settings_flag::HANDING_OVER } else { 0 },
         max_new: scenario.max_new,
         fragment_timeout: t.fragment,
         reserved: 0,

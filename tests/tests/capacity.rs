@@ -44,6 +44,7 @@ fn scenario() -> Scenario {
             fragment: LONG,
         },
         max_new: 0,
+        handing_over: false,
         connections: TABLE,
         stray_bits: Vec::new(),
     }

@@ -62,6 +62,7 @@ fn scenario(mode: Mode, cap: u32) -> Scenario {
             fragment: 30 * SECOND,
         },
         max_new: cap,
+        handing_over: false,
         connections: TABLE,
         stray_bits: Vec::new(),
     }

@@ -12,7 +12,8 @@ use crate::reason::Reason;
 use crate::rewrite::{Change, Direction, FlowNote, Rewrite, Way, apply};
 use crate::select;
 use crate::table::{
-    Address, BackendRecord, ConnEntry, ConnKey, SERVICE_VIPS, Settings, Tables, VipRecord, mode, vip_flag,
+    Address, BackendRecord, ConnEntry, ConnKey, SERVICE_VIPS, Settings, Tables, VipRecord, mode,
+    settings_flag, vip_flag,
 };
 
 /// The packet that an ICMP error complains of (RFC 792; RFC 4443, section 3). Flat for the reason given at [`Rewrite`].
@@ -200,6 +201,15 @@ fn connection<'t, T: Tables>(tables: &'t T, settings: &Settings, key: &ConnKey) 
     }
 }
 
+/// An error about a packet of no connection.
+#[inline(always)]
+const fn unknown(settings: &Settings) -> End {
+    if settings.flags & settings_flag::HANDING_OVER != 0 {
+        return End::pass(Reason::HandedOver);
+    }
+    End::drop(Reason::IcmpNoConnection)
+}
+
 #[inline(always)]
 fn error_to_vip<P: Packet, T: Tables>(
     packet: &mut P,
@@ -208,21 +218,20 @@ fn error_to_vip<P: Packet, T: Tables>(
     ip: &Ip,
     message: Transport,
 ) -> End {
-    const UNKNOWN: End = End::drop(Reason::IcmpNoConnection);
     let inner = inner_of(packet, ip, message);
     if !inner.is_there || inner.source != ip.destination {
-        return UNKNOWN;
+        return unknown(settings);
     }
     let flow = Flow { packet: &*packet, ip, ports: message, settings };
     let id = service_of(tables, settings, inner.source, inner.source_port, inner.protocol, ip.is_v6);
     if id == 0 {
         return error_to_lent_port(packet, tables, settings, ip, message, &inner);
     }
-    let Some(vip) = tables.vip(id) else { return UNKNOWN };
+    let Some(vip) = tables.vip(id) else { return unknown(settings) };
     let key = ConnKey::new(inner.destination, inner.destination_port, id, inner.source_port, inner.protocol);
     let known = connection(tables, settings, &key);
     let backend = known.backend;
-    let (Some(entry), Some(record)) = (known.entry, known.record) else { return UNKNOWN };
+    let (Some(entry), Some(record)) = (known.entry, known.record) else { return unknown(settings) };
     let (from, switch) = flow.ingress_slot(tables, 0);
     if vip.mode == mode::IPIP || vip.mode == mode::DSR {
         let rewrite = flow.to_backend(tables, id, vip, backend, record, from, switch, 0);
@@ -263,18 +272,17 @@ fn error_to_lent_port<P: Packet, T: Tables>(
     inner: &Inner,
 ) -> End {
     let lent = ConnKey::new(inner.destination, inner.destination_port, 0, inner.source_port, inner.protocol);
-    const UNKNOWN: End = End::drop(Reason::IcmpNoConnection);
-    let Some(lent) = tables.snat(&lent) else { return UNKNOWN };
-    let Some(vip) = tables.vip(lent.vip) else { return UNKNOWN };
+    let Some(lent) = tables.snat(&lent) else { return unknown(settings) };
+    let Some(vip) = tables.vip(lent.vip) else { return unknown(settings) };
     let key = ConnKey::new(lent.client, lent.client_port, lent.vip, lent.vip_port, inner.protocol);
     let known = connection(tables, settings, &key);
     let backend = known.backend;
-    let (Some(entry), Some(record)) = (known.entry, known.record) else { return UNKNOWN };
+    let (Some(entry), Some(record)) = (known.entry, known.record) else { return unknown(settings) };
     let its = entry.snat_port.get() == inner.source_port
         && vip.source == inner.source
         && record.address == inner.destination;
     if !its {
-        return UNKNOWN;
+        return unknown(settings);
     }
     let flow = Flow { packet: &*packet, ip, ports: message, settings };
     let (from, switch) = flow.ingress_slot(tables, record.slot);

@@ -15,7 +15,7 @@ use crate::rewrite::{Change, Direction, FlowNote, Rewrite, Way};
 use crate::select::{self, Choice};
 use crate::table::{
     BackendRecord, ConnEntry, ConnKey, Leftover, PortRecord, SERVICE_VIPS, ServiceKey, ServiceVip, Settings,
-    Tables, Ticks, VipRecord, answer, backend_flag, backend_state, mode, port_flag, vip_flag,
+    Tables, Ticks, VipRecord, answer, backend_flag, backend_state, mode, port_flag, settings_flag, vip_flag,
 };
 
 /// A packet, and what its flow was found to be.
@@ -252,6 +252,9 @@ impl<P: Packet> Flow<'_, P> {
         {
             self.leave(tables, answer::RESET, id);
             return Decision::next(Stage::Answer);
+        }
+        if self.settings.flags & settings_flag::HANDING_OVER != 0 {
+            return Decision::pass(Reason::HandedOver);
         }
         let opened = open::open::<P, T, PART>(self, tables, vip, key, entry, opens, segment, now, half_open);
         let Some(record) = opened.choice.record else {

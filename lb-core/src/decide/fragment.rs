@@ -6,7 +6,7 @@ use crate::classify::{Ip, Transport};
 use crate::packet::Packet;
 use crate::reason::Reason;
 use crate::rewrite::{Change, Direction, FlowNote, Rewrite, Way};
-use crate::table::{Address, FragmentKey, FragmentValue, Settings, Tables, mode, ticks_since};
+use crate::table::{Address, FragmentKey, FragmentValue, Settings, Tables, mode, settings_flag, ticks_since};
 
 const TO_BACKEND: u8 = 1;
 const TO_CLIENT: u8 = 2;
@@ -70,6 +70,9 @@ pub(super) fn later<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ip, part:
     }
     match follow(packet, tables, settings, ip, part) {
         Some(decision) => decision,
+        None if vip_id != 0 && settings.flags & settings_flag::HANDING_OVER != 0 => {
+            Decision::pass(Reason::HandedOver)
+        }
         None if vip_id != 0 => Decision::drop(tables, Reason::FragmentUnknown, vip_id),
         None => Decision::pass(Reason::NoConnection),
     }

@@ -9,7 +9,7 @@ use crate::reason::Reason;
 use crate::select::{self, Choice, PickRequest, pick_kind};
 use crate::table::{
     AclKey, AffinityValue, BackendRecord, ConnEntry, ConnKey, RATE_WINDOW_BITS, Settings, Tables, Ticks,
-    VipRecord, mode, verdict, vip_flag,
+    VipRecord, mode, settings_flag, verdict, vip_flag,
 };
 
 /// A flow's backend, or why there is none.
@@ -52,7 +52,8 @@ fn may_be_stateless(vip: &VipRecord) -> bool {
 /// A SYN beyond the cap ends before anything is looked up, where it needs an entry.
 #[inline(always)]
 pub(super) fn is_refused<T: Tables>(tables: &T, settings: &Settings, vip: &VipRecord, now: Ticks) -> bool {
-    !may_be_stateless(vip) && is_beyond_cap(tables, settings, now)
+    let elsewhere = settings.flags & settings_flag::HANDING_OVER != 0;
+    !elsewhere && !may_be_stateless(vip) && is_beyond_cap(tables, settings, now)
 }
 
 /// Chooses a backend for a flow, and makes or overwrites its entry, which is or will be `half_open`.

@@ -197,6 +197,8 @@ pub struct Settings {
 pub mod settings_flag {
     /// There are VIP prefixes.
     pub const PREFIXES: u32 = 1;
+    /// Packets for a VIP that are of no connection here pass untouched: another balancer, behind this one, has them.
+    pub const HANDING_OVER: u32 = 2;
 }
 
 /// Clock and random number of a test, see [`super::Tables::now`].

@@ -66,7 +66,8 @@ impl Oracle {
     pub(super) fn balance(&mut self, arrival: &Arrival<'_>, flow: &Flow, vip: &Vip) -> End {
         let key: Key = (arrival.packet.src, flow.sport, vip.id, flow.dport, flow.protocol);
         // Under attack a SYN costs no look-up.
-        if flow.segment.is_some_and(|s| s.opens()) && !may_be_stateless(vip) && self.beyond_cap() {
+        let opens = flow.segment.is_some_and(|s| s.opens());
+        if opens && !self.scenario.handing_over && !may_be_stateless(vip) && self.beyond_cap() {
             return self.dropped("new_flow_cap", vip.id);
         }
         let whole = arrival.packet.part.is_none();
@@ -84,6 +85,7 @@ impl Oracle {
                 self.closing(&key, |entry| entry.state = Phase::Closed);
                 self.reset(arrival, flow, vip, "reset_answered")
             }
+            Standing::Gone if self.scenario.handing_over => End::pass("handed_over"),
             Standing::Gone => match self.open(arrival, flow, vip, &key) {
                 Ok(Opening::Stateless(backend)) => self.forward(arrival, flow, vip, &backend, 0, false),
                 Ok(Opening::Entered(backend)) => self.enter(arrival, flow, vip, &key, &backend),

@@ -45,6 +45,7 @@ impl Oracle {
     pub(super) fn later_to_vip(&mut self, arrival: &Arrival<'_>, owner: &Vip) -> End {
         match self.follow(arrival) {
             Some(end) => end,
+            None if self.scenario.handing_over => End::pass("handed_over"),
             None => self.dropped("fragment_unknown", owner.id),
         }
     }

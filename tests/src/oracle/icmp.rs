@@ -49,6 +49,7 @@ impl Oracle {
         });
         match end {
             Some(end) => end,
+            None if self.scenario.handing_over => End::pass("handed_over"),
             None => self.dropped("icmp_no_connection", owner.id),
         }
     }

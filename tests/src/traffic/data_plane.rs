@@ -151,6 +151,7 @@ pub fn scenario(random: &mut Random) -> Scenario {
             fragment: 40,
         },
         max_new: if random.one_in(4) { 8 } else { 0 },
+        handing_over: random.one_in(16),
         connections: 4096,
         stray_bits: Vec::new(),
     }
@@ -160,7 +161,7 @@ pub fn scenario(random: &mut Random) -> Scenario {
 pub fn change(random: &mut Random, scenario: &mut Scenario) {
     let place = random.below(scenario.backends.len());
     let backend = &mut scenario.backends[place];
-    match random.below(12) {
+    match random.below(13) {
         0..4 => {
             backend.state =
                 random.pick(&[State::Up, State::Up, State::Down, State::Draining, State::Disabled]);
@@ -178,6 +179,7 @@ pub fn change(random: &mut Random, scenario: &mut Scenario) {
         }
         8 => backend.load += 1 + random.below(3) as u32,
         9 => scenario.max_new = random.pick(&[0, 0, 8]),
+        10 => scenario.handing_over = random.one_in(4),
         _ => {
             // The tables catch up with the states.
             for vip in &mut scenario.vips {

@@ -87,6 +87,7 @@ pub fn lab() -> Scenario {
         ports: ports(),
         timeouts: TIMEOUTS,
         max_new: 0,
+        handing_over: false,
         connections: 1024,
         stray_bits: Vec::new(),
     }

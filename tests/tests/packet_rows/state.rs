@@ -10,7 +10,10 @@ use crate::lab::{
 use crate::row::{Row, START, passed, row};
 
 pub fn rows() -> Vec<Row> {
-    [closing(), resets(), timeouts(), backends_gone(), reuse()].into_iter().flatten().collect()
+    [closing(), resets(), timeouts(), backends_gone(), reuse(), handing_over()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn c3(flags: u8, seq: u32) -> Packet {
@@ -272,5 +275,58 @@ fn reuse() -> Vec<Row> {
             .change(|s| s.vip(1).services.clear())
             .send(AT_C3, &c3(ACK, 101).bytes(), crate::row::dropped("vip_no_service", 1))
             .send(AT_B1, &b1(ACK, 901).bytes(), passed("no_connection")),
+    ]
+}
+
+/// Another balancer takes over, or gives back: what is of a connection here stays here, all else is that one's.
+fn handing_over() -> Vec<Row> {
+    let hand_over = |s: &mut Scenario| s.handing_over = true;
+    let other = c3_tcp(4001, SYN, 1, b"");
+    let query = Packet::udp(at(C3, 4000), vip(53), b"?");
+    let part = Packet::udp(at(C3, 4000), vip(53), &[7; 40]).fragment(0).part(24, 48);
+    vec![
+        established("handing over: a connection stays, both ways", lab())
+            .change(hand_over)
+            .client(ACK, 101)
+            .backend(ACK, 901)
+            .connections(&[("established", 1)]),
+        row("handing over: new connections are the other's", lab())
+            .change(hand_over)
+            .send(AT_C3, &other.bytes(), passed("handed_over"))
+            .send(AT_C3, &query.bytes(), passed("handed_over"))
+            .send(AT_B1, &b_tcp(B1, 4001, SYN | ACK, 900, b"").bytes(), passed("no_connection"))
+            .connections(&[]),
+        row("handing over: segments of unknown connections are the other's", lab())
+            .change(hand_over)
+            .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over"))
+            .send(AT_C3, &c3(RST, 101).bytes(), passed("handed_over"))
+            .connections(&[]),
+        row("handing over: later fragments without a first part are the other's", lab())
+            .change(hand_over)
+            .send(AT_C3, &part.bytes(), passed("handed_over")),
+        row("handing over: the cap is the other's, too", lab_with(|s| s.max_new = 1))
+            .send(AT_C3, &other.bytes(), to_b1(&other).opening(1, 1))
+            .change(hand_over)
+            .send(AT_C3, &c3(SYN, 1).bytes(), passed("handed_over"))
+            .change(|s| s.handing_over = false)
+            .send(AT_C3, &c3(SYN, 1).bytes(), crate::row::dropped("new_flow_cap", 1)),
+        established("handing over: a finished connection's port is the other's", lab())
+            .client(RST, 101)
+            .change(hand_over)
+            .send(AT_C3, &c3(SYN, 5000).bytes(), passed("handed_over")),
+        established(
+            "handing over: a dead backend's connection is the other's where it moves",
+            lab_with(|s| {
+                s.vip(1).on_down = OnDown::Repick;
+            }),
+        )
+        .change(hand_over)
+        .change(|s| s.backend(1).state = State::Down)
+        .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over")),
+        established("handed back: new connections are balanced again", lab())
+            .change(hand_over)
+            .send(AT_C3, &other.bytes(), passed("handed_over"))
+            .change(|s| s.handing_over = false)
+            .send(AT_C3, &other.bytes(), to_b2(&other).opening(1, 2)),
     ]
 }
