@@ -45,6 +45,18 @@ pub enum State {
     Disabled,
 }
 
+/// Whether another balancer has what is of no connection here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handing {
+    /// It is ours.
+    #[default]
+    No,
+    /// It is the other's.
+    Over,
+    /// It is the other's, but for SYNs.
+    Back,
+}
+
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
@@ -261,8 +273,8 @@ pub struct Scenario {
     pub timeouts: Timeouts,
     /// New connections in a window; 0 for any number.
     pub max_new: u32,
-    /// What is of no connection here is another balancer's.
-    pub handing_over: bool,
+    /// Whose packets without a connection here are.
+    pub handing: Handing,
     /// Room for connections.
     pub connections: u32,
     /// Addresses that nobody has, whose bits are set in both "is it ours?" bitmaps all the same, as if they

@@ -13,7 +13,7 @@ use lb_core::table::{
 
 use crate::counters::{Connection, Counters, Flags};
 use crate::frame::Ip;
-use crate::scenario::{Mode, OnDown, Protocol, Scenario, Selection, State, Vip};
+use crate::scenario::{Handing, Mode, OnDown, Protocol, Scenario, Selection, State, Vip};
 
 /// All tables of a scenario.
 #[derive(Debug)]
@@ -274,7 +274,11 @@ fn settings(scenario: &Scenario) -> Settings {
         suspect_timeout: t.suspect,
         timeouts,
         flags: if prefixes { settings_flag::PREFIXES } else { 0 }
-            | if scenario.handing_over { settings_flag::HANDING_OVER } else { 0 },
+            | match scenario.handing {
+                Handing::No => 0,
+                Handing::Over => settings_flag::HANDING_OVER,
+                Handing::Back => settings_flag::HANDING_OVER | settings_flag::HANDING_BACK,
+            },
         max_new: scenario.max_new,
         fragment_timeout: t.fragment,
         reserved: 0,

@@ -6,7 +6,7 @@ use testbed::frame::{ACK, Ip, Mac, PSH, Packet, SYN, v4};
 use testbed::namespace::with_ports;
 use testbed::program::{Program, object_path};
 use testbed::root_or_say_so;
-use testbed::scenario::{Backend, Mode, Port, Protocol, Scenario, Selection, Timeouts, Vip};
+use testbed::scenario::{Backend, Handing, Mode, Port, Protocol, Scenario, Selection, Timeouts, Vip};
 use testbed::side::Action;
 
 const CONNECTIONS: u32 = 1_000_000;
@@ -44,7 +44,7 @@ fn scenario() -> Scenario {
             fragment: LONG,
         },
         max_new: 0,
-        handing_over: false,
+        handing: Handing::No,
         connections: TABLE,
         stray_bits: Vec::new(),
     }

@@ -9,7 +9,7 @@ use testbed::namespace::with_ports;
 use testbed::program::{Program, object_path};
 use testbed::random::Random;
 use testbed::root_or_say_so;
-use testbed::scenario::{Backend, Mode, Port, Protocol, Scenario, Selection, Timeouts, Vip};
+use testbed::scenario::{Backend, Handing, Mode, Port, Protocol, Scenario, Selection, Timeouts, Vip};
 use testbed::side::Action;
 
 /// Established connections.
@@ -62,7 +62,7 @@ fn scenario(mode: Mode, cap: u32) -> Scenario {
             fragment: 30 * SECOND,
         },
         max_new: cap,
-        handing_over: false,
+        handing: Handing::No,
         connections: TABLE,
         stray_bits: Vec::new(),
     }

@@ -253,7 +253,7 @@ impl<P: Packet> Flow<'_, P> {
             self.leave(tables, answer::RESET, id);
             return Decision::next(Stage::Answer);
         }
-        if self.settings.flags & settings_flag::HANDING_OVER != 0 {
+        if self.is_elsewhere(segment) {
             return Decision::pass(Reason::HandedOver);
         }
         let opened = open::open::<P, T, PART>(self, tables, vip, key, entry, opens, segment, now, half_open);
@@ -269,6 +269,17 @@ impl<P: Packet> Flow<'_, P> {
         let mut rewrite = self.to_backend(tables, id, vip, backend, record, from, switch, opened.snat_port);
         rewrite.note.opened = opened.is_new;
         Decision::forward(rewrite)
+    }
+
+    /// Whether a packet without a connection here is another balancer's.
+    #[inline(always)]
+    fn is_elsewhere(&self, segment: Segment) -> bool {
+        let begins = self.is_tcp() && segment.opens();
+        match self.settings.flags & (settings_flag::HANDING_OVER | settings_flag::HANDING_BACK) {
+            settings_flag::HANDING_OVER => true,
+            0 | settings_flag::HANDING_BACK => false,
+            _ => !begins,
+        }
     }
 
     /// The way of a packet to a backend.

@@ -52,7 +52,8 @@ fn may_be_stateless(vip: &VipRecord) -> bool {
 /// A SYN beyond the cap ends before anything is looked up, where it needs an entry.
 #[inline(always)]
 pub(super) fn is_refused<T: Tables>(tables: &T, settings: &Settings, vip: &VipRecord, now: Ticks) -> bool {
-    let elsewhere = settings.flags & settings_flag::HANDING_OVER != 0;
+    let both = settings_flag::HANDING_OVER | settings_flag::HANDING_BACK;
+    let elsewhere = settings.flags & both == settings_flag::HANDING_OVER;
     !elsewhere && !may_be_stateless(vip) && is_beyond_cap(tables, settings, now)
 }
 

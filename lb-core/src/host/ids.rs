@@ -9,7 +9,7 @@ use core::fmt;
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::addr::MacAddr;
 use super::config::{BackendConfig, Config, MAX_VIPS, VipConfig, VipKey};
@@ -23,7 +23,7 @@ pub const MAX_VIP_ID: u16 = MAX_VIPS as u16;
 pub const MAX_BACKEND_ID: u16 = (table::MAX_BACKENDS - 1) as u16;
 
 /// The identity of a backend: it belongs to one VIP, and has one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BackendKey {
     /// The VIP that it serves.
     pub vip: VipKey,
@@ -57,7 +57,7 @@ impl BackendKey {
 }
 
 /// An id with its generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Id {
     /// The number, from 1.
     pub id: u16,

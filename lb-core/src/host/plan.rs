@@ -8,7 +8,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::addr::{MacAddr, Prefix};
 use super::config::{
@@ -24,7 +24,7 @@ use super::{maglev, ring};
 pub type HealthView = BTreeMap<BackendKey, Seen>;
 
 /// The health of one backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its state.
     pub state: State,

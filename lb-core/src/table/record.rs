@@ -199,6 +199,8 @@ pub mod settings_flag {
     pub const PREFIXES: u32 = 1;
     /// Packets for a VIP that are of no connection here pass untouched: another balancer, behind this one, has them.
     pub const HANDING_OVER: u32 = 2;
+    /// With [`HANDING_OVER`]: SYNs open connections here again; the other balancer gives back.
+    pub const HANDING_BACK: u32 = 4;
 }
 
 /// Clock and random number of a test, see [`super::Tables::now`].

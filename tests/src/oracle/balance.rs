@@ -6,7 +6,7 @@ use super::conn::{Entry, Key, State as Phase};
 use super::parse::{Flow, Segment};
 use super::reply::Half;
 use super::{Arrival, End, Oracle, by_way, hash, ours, sum};
-use crate::scenario::{Backend, Mode, OnDown, State, Vip};
+use crate::scenario::{Backend, Handing, Mode, OnDown, State, Vip};
 
 /// Ports that full NAT tries.
 const TRIES: u32 = 16;
@@ -67,7 +67,7 @@ impl Oracle {
         let key: Key = (arrival.packet.src, flow.sport, vip.id, flow.dport, flow.protocol);
         // Under attack a SYN costs no look-up.
         let opens = flow.segment.is_some_and(|s| s.opens());
-        if opens && !self.scenario.handing_over && !may_be_stateless(vip) && self.beyond_cap() {
+        if opens && self.scenario.handing != Handing::Over && !may_be_stateless(vip) && self.beyond_cap() {
             return self.dropped("new_flow_cap", vip.id);
         }
         let whole = arrival.packet.part.is_none();
@@ -85,7 +85,15 @@ impl Oracle {
                 self.closing(&key, |entry| entry.state = Phase::Closed);
                 self.reset(arrival, flow, vip, "reset_answered")
             }
-            Standing::Gone if self.scenario.handing_over => End::pass("handed_over"),
+            Standing::Gone
+                if match self.scenario.handing {
+                    Handing::No => false,
+                    Handing::Over => true,
+                    Handing::Back => !opens,
+                } =>
+            {
+                End::pass("handed_over")
+            }
             Standing::Gone => match self.open(arrival, flow, vip, &key) {
                 Ok(Opening::Stateless(backend)) => self.forward(arrival, flow, vip, &backend, 0, false),
                 Ok(Opening::Entered(backend)) => self.enter(arrival, flow, vip, &key, &backend),

@@ -5,7 +5,7 @@ use super::change::{Change, fits};
 use super::reply::Half;
 use super::{Arrival, End, Oracle};
 use crate::frame::Ip;
-use crate::scenario::{Backend, Vip};
+use crate::scenario::{Backend, Handing, Vip};
 
 /// What the parts of one packet have in common: source, destination, identification, protocol.
 pub(super) type Whole = (Ip, Ip, u32, u8);
@@ -45,7 +45,7 @@ impl Oracle {
     pub(super) fn later_to_vip(&mut self, arrival: &Arrival<'_>, owner: &Vip) -> End {
         match self.follow(arrival) {
             Some(end) => end,
-            None if self.scenario.handing_over => End::pass("handed_over"),
+            None if self.scenario.handing != Handing::No => End::pass("handed_over"),
             None => self.dropped("fragment_unknown", owner.id),
         }
     }

@@ -4,7 +4,7 @@ use super::change::{Change, address_at, fits, put, update};
 use super::parse::{Icmp, address6, word};
 use super::{Arrival, End, Oracle, sum};
 use crate::frame::{Ip, octets};
-use crate::scenario::{Mode, Vip};
+use crate::scenario::{Handing, Mode, Vip};
 
 /// The packet that an error complains of.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl Oracle {
         });
         match end {
             Some(end) => end,
-            None if self.scenario.handing_over => End::pass("handed_over"),
+            None if self.scenario.handing != Handing::No => End::pass("handed_over"),
             None => self.dropped("icmp_no_connection", owner.id),
         }
     }

@@ -4,7 +4,7 @@ use crate::frame::{Ip, Mac, v4, v6};
 use crate::namespace::PORTS;
 use crate::random::Random;
 use crate::scenario::{
-    Backend, Listed, Mode, OnDown, Port, Protocol, Scenario, Selection, State, Timeouts, Vip,
+    Backend, Handing, Listed, Mode, OnDown, Port, Protocol, Scenario, Selection, State, Timeouts, Vip,
 };
 
 /// Hosts that are backends, from number 1.
@@ -151,10 +151,14 @@ pub fn scenario(random: &mut Random) -> Scenario {
             fragment: 40,
         },
         max_new: if random.one_in(4) { 8 } else { 0 },
-        handing_over: random.one_in(16),
+        handing: if random.one_in(16) { handing(random) } else { Handing::No },
         connections: 4096,
         stray_bits: Vec::new(),
     }
+}
+
+fn handing(random: &mut Random) -> Handing {
+    random.pick(&[Handing::No, Handing::No, Handing::Over, Handing::Back])
 }
 
 /// Changes something in the tables, as the daemon would.
@@ -179,7 +183,7 @@ pub fn change(random: &mut Random, scenario: &mut Scenario) {
         }
         8 => backend.load += 1 + random.below(3) as u32,
         9 => scenario.max_new = random.pick(&[0, 0, 8]),
-        10 => scenario.handing_over = random.one_in(4),
+        10 => scenario.handing = handing(random),
         _ => {
             // The tables catch up with the states.
             for vip in &mut scenario.vips {

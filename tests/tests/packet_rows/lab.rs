@@ -10,7 +10,7 @@
 //! ```
 
 use testbed::frame::{Ip, Mac, Packet, octets, v4, v6};
-use testbed::scenario::{Backend, Port, Protocol, Scenario, Timeouts, Vip};
+use testbed::scenario::{Backend, Handing, Port, Protocol, Scenario, Timeouts, Vip};
 use testbed::side::Action;
 
 use crate::row::{Expect, START, forwarded, replied};
@@ -87,7 +87,7 @@ pub fn lab() -> Scenario {
         ports: ports(),
         timeouts: TIMEOUTS,
         max_new: 0,
-        handing_over: false,
+        handing: Handing::No,
         connections: 1024,
         stray_bits: Vec::new(),
     }

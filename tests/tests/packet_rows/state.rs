@@ -1,7 +1,7 @@
 //! Connections over time: states, timeouts, and backends that go away.
 
 use testbed::frame::{ACK, FIN, Packet, RST, SYN, v4};
-use testbed::scenario::{OnDown, Scenario, State};
+use testbed::scenario::{Handing, OnDown, Scenario, State};
 
 use crate::lab::{
     AT_B1, AT_B2, AT_C3, B1, B2, C3, TIMEOUTS, at, b_tcp, c3_tcp, lab, lab_with, to_b1, to_b2, to_c3,
@@ -280,7 +280,7 @@ fn reuse() -> Vec<Row> {
 
 /// Another balancer takes over, or gives back: what is of a connection here stays here, all else is that one's.
 fn handing_over() -> Vec<Row> {
-    let hand_over = |s: &mut Scenario| s.handing_over = true;
+    let hand_over = |s: &mut Scenario| s.handing = Handing::Over;
     let other = c3_tcp(4001, SYN, 1, b"");
     let query = Packet::udp(at(C3, 4000), vip(53), b"?");
     let part = Packet::udp(at(C3, 4000), vip(53), &[7; 40]).fragment(0).part(24, 48);
@@ -308,7 +308,7 @@ fn handing_over() -> Vec<Row> {
             .send(AT_C3, &other.bytes(), to_b1(&other).opening(1, 1))
             .change(hand_over)
             .send(AT_C3, &c3(SYN, 1).bytes(), passed("handed_over"))
-            .change(|s| s.handing_over = false)
+            .change(|s| s.handing = Handing::No)
             .send(AT_C3, &c3(SYN, 1).bytes(), crate::row::dropped("new_flow_cap", 1)),
         established("handing over: a finished connection's port is the other's", lab())
             .client(RST, 101)
@@ -323,10 +323,23 @@ fn handing_over() -> Vec<Row> {
         .change(hand_over)
         .change(|s| s.backend(1).state = State::Down)
         .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over")),
+        row(
+            "handing back: SYNs are balanced here again, all else without a connection is the other's",
+            lab(),
+        )
+        .change(|s| s.handing = Handing::Back)
+        .send(AT_C3, &other.bytes(), to_b1(&other).opening(1, 1))
+        .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over"))
+        .send(AT_C3, &query.bytes(), passed("handed_over"))
+        .send(AT_C3, &part.bytes(), passed("handed_over")),
+        row("handing back: the cap is ours again", lab_with(|s| s.max_new = 1))
+            .change(|s| s.handing = Handing::Back)
+            .send(AT_C3, &other.bytes(), to_b1(&other).opening(1, 1))
+            .send(AT_C3, &c3(SYN, 1).bytes(), crate::row::dropped("new_flow_cap", 1)),
         established("handed back: new connections are balanced again", lab())
             .change(hand_over)
             .send(AT_C3, &other.bytes(), passed("handed_over"))
-            .change(|s| s.handing_over = false)
+            .change(|s| s.handing = Handing::No)
             .send(AT_C3, &other.bytes(), to_b2(&other).opening(1, 2)),
     ]
 }

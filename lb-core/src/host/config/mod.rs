@@ -21,7 +21,7 @@ mod vip;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::args::Arguments;
 pub(super) use self::args::server;
@@ -51,7 +51,7 @@ pub const MAX_RANGES: usize = table::LIST_RANGES;
 pub const MAX_NAME_BYTES: usize = 63;
 
 /// A whole configuration, valid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Where the balancer stands.
     pub placement: Placement,
@@ -133,7 +133,7 @@ impl Config {
 }
 
 /// Where the balancer stands.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Placement {
     /// Inline on the switch's ports, or one-armed on a host of its own.
     pub kind: PlacementKind,
@@ -144,7 +144,7 @@ pub struct Placement {
 }
 
 /// The two placements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlacementKind {
     /// XDP on the ports of the switch; sees both directions.
@@ -169,7 +169,7 @@ pub enum PlacementKind {
 /// tick, tick = max(250 ms, interval / number of backends), so each of them every 5 s while there are at most 20, and
 /// one missed answer within 3 s is down: at most 8 s and the tolerance (POX itself looks only at ticks, and needs up
 /// to 10 s).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthConfig {
     /// The schedule, and where the values below came from unless given.
     pub preset: HealthPreset,
@@ -193,7 +193,7 @@ pub struct HealthConfig {
 
 /// The addresses that checks are sent from, and that `lb` answers ARP and neighbour solicitations for: nobody else's,
 /// and in a network that the backends reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeAddress {
     /// For backends with an IPv4 address.
     #[serde(rename = "probe_address")]
@@ -222,7 +222,7 @@ impl ProbeAddress {
 
 /// Flap damping: after more than `free_falls` falls within `window_s`, a backend that is healthy again has to be so for
 /// `hold_ms` before it is up, twice as long after the next fall, and so on up to `longest_hold_ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DampingConfig {
     /// Falls that cost nothing.
     #[serde(rename = "flap_free")]
@@ -252,7 +252,7 @@ impl DampingConfig {
 }
 
 /// The two ways to probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthPreset {
     /// Every backend at its own pace.
@@ -299,7 +299,7 @@ impl Default for HealthConfig {
 }
 
 /// The tables of connections: their sizes, when an idle entry ends, and how fast entries may be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionsConfig {
     /// Entries of the connection table; a power of two. Twice the expected number of connections keeps look-ups fast.
     pub table_size: u32,
@@ -371,7 +371,7 @@ impl Default for ConnectionsConfig {
 }
 
 /// One VIP: an address or a prefix, a protocol, one port or several, and who serves it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipConfig {
     /// Unique among VIPs.
     pub name: String,
@@ -445,7 +445,7 @@ impl VipConfig {
 }
 
 /// The identity of a VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VipKey {
     /// Its address; of a prefix the first.
     pub address: IpAddr,
@@ -503,7 +503,7 @@ impl core::fmt::Display for VipKey {
 }
 
 /// One backend of a VIP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendConfig {
     /// Unique in its VIP.
     pub name: String,
@@ -522,7 +522,7 @@ pub struct BackendConfig {
 }
 
 /// What the administrator says about a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Admin {
     /// Its health alone decides.
@@ -554,7 +554,7 @@ impl BackendConfig {
 }
 
 /// The transport protocols that are balanced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
@@ -585,7 +585,7 @@ impl core::fmt::Display for Protocol {
 }
 
 /// How a new flow finds its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Selection {
     /// At random, by weight; as POX.
@@ -604,7 +604,7 @@ pub enum Selection {
 }
 
 /// What the balancer rewrites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Destination address (and port) on the way there, source on the way back.
@@ -640,7 +640,7 @@ impl Mode {
 }
 
 /// What happens to established TCP flows of a backend that went down. UDP and half-open TCP flows always move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDown {
     /// They stay, in case the backend comes back.
@@ -653,7 +653,7 @@ pub enum OnDown {
 }
 
 /// What happens to new flows while no backend of the VIP is up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoBackend {
     /// They are dropped.

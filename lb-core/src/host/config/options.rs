@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::host::addr::{AddrError, parse_port};
 
@@ -99,8 +99,14 @@ impl Serialize for Ports {
     }
 }
 
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What full NAT puts in the place of the clients' addresses and ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SnatConfig {
     /// The address that backends see.
     pub address: IpAddr,
@@ -109,7 +115,7 @@ pub struct SnatConfig {
 }
 
 /// The outer packets of mode `ipip`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TunnelConfig {
     /// Their source; of the backends' family.
     pub source: IpAddr,
@@ -118,7 +124,7 @@ pub struct TunnelConfig {
 }
 
 /// What happens to new NAT flows beyond the cap on new connections. The other modes go on without an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OverCap {
     /// They are dropped; TCP clients try again.

@@ -1,12 +1,12 @@
 //! What is asked of a backend's service, besides whether its host is there.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The checks of a VIP's backends.
 ///
 /// The bound of [`super::HealthConfig`] holds here too: a service that stops answering right after it answered is down
 /// after at most `fall` x `interval` x (1 + `jitter`) + `timeout`, and one that refuses, without the timeout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckConfig {
     /// What is asked.
     #[serde(flatten)]
@@ -27,7 +27,7 @@ pub struct CheckConfig {
 }
 
 /// What a check asks, and what answer it wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
 pub enum CheckKind {
     /// ICMP echo: an echo reply.
