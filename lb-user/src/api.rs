@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use lb_core::ledger::Ledger;
 use serde::{Deserialize, Serialize};
 
-use crate::control::Drain;
+use crate::control::{Balancer, Drain};
 
 /// The daemon's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// It found the data plane of an earlier daemon and took it over.
     pub adopted: bool,
+    /// Who balances: the XDP programs, or flow entries of the controller.
+    #[serde(default)]
+    pub balancer: Balancer,
     /// Where the balancer stands.
     pub placement: Placement,
     /// `native`, or `generic` when any interface is.

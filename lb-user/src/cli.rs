@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_core::host::config::{Arguments, Config};
 
 use crate::conns::{Clients, Fields, MAX_LIMIT, PROTOCOLS, Place, STATES};
-use crate::control::cli::{BackendArgs, ReloadArgs, UpgradeArgs};
+use crate::control::cli::{BackendArgs, ModeArgs, ReloadArgs, UpgradeArgs};
 use crate::daemon::Options;
 use crate::failure::Failure;
 
@@ -59,6 +59,10 @@ pub enum Command {
             Changes outlive restarts of the daemon, until they are taken back."
     )]
     Backend(BackendArgs),
+    /// Say who balances, or let flow entries of the controller balance, or XDP again
+    #[command(after_help = "Examples:\n  lb mode\n  lb mode openflow\n  lb mode xdp\n\n\
+            Open connections go along and stay with their backends. 'openflow' needs a running ofshim.")]
+    Mode(ModeArgs),
     /// Read the configuration file again and apply what changed
     #[command(after_help = "Examples:\n  lb reload --check\n  lb reload\n\n\
             SIGHUP does the same as 'lb reload'. Tracked connections stay; a file with a mistake changes nothing.")]
@@ -153,6 +157,9 @@ pub struct RunArgs {
     /// Serve the counters to Prometheus on this TCP address too, at /metrics
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Folder of the controller's socket, for 'lb mode'
+    #[arg(long, value_name = "DIR", default_value = "/run/ofshim")]
+    pub ofshim_dir: PathBuf,
     /// Keep run-time changes (states, weights, backends added and removed) in this folder [default: the run folder]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -400,6 +407,7 @@ impl RunArgs {
             object: self.object.clone(),
             log_packets: self.log_packets,
             metrics: self.metrics,
+            ofshim_dir: self.ofshim_dir.clone(),
             state_dir: self.state_dir.clone(),
             run_dir,
             pin_dir,

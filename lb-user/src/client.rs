@@ -161,7 +161,7 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> AskError {
 }
 
 /// Why an exchange gave no answer.
-enum Refusal {
+pub(crate) enum Refusal {
     /// The daemon says that the question is wrong.
     Question(String),
     /// Something else.
@@ -174,7 +174,8 @@ impl From<String> for Refusal {
     }
 }
 
-async fn exchange<T: DeserializeOwned>(
+/// One request and its answer.
+pub(crate) async fn exchange<T: DeserializeOwned>(
     stream: UnixStream,
     method: Method,
     path: &str,

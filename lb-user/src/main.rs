@@ -8,7 +8,7 @@ use anyhow::Context;
 use lb_user::api::Detached;
 use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
 use lb_user::client::AskError;
-use lb_user::control::cli::{BackendArgs, BackendOrder, ReloadArgs, UpgradeArgs};
+use lb_user::control::cli::{BackendArgs, BackendOrder, ModeArgs, ReloadArgs, UpgradeArgs};
 use lb_user::control::{self, Administered};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
@@ -49,6 +49,13 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
             if upgraded.rolled_back.is_some() {
                 return Ok(ExitCode::from(AT_WORK));
             }
+        }
+        Command::Mode(ModeArgs { to: Some(to) }) => {
+            show(json, &control::client::change_mode(&run_dir, to).await?, control::render::moved)?;
+        }
+        Command::Mode(ModeArgs { to: None }) => {
+            let balancer = client::status(&run_dir).await?.balancer;
+            show(json, &balancer, |balancer| format!("{balancer}\n"))?;
         }
         Command::Reload(ReloadArgs { check }) => {
             show(json, &control::client::reload(&run_dir, check).await?, control::render::reloaded)?;

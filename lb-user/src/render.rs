@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::api::{Backend, Connections, Detached, StateCounts, Stats, Status, TableStatus, Traffic};
+use crate::control::Balancer;
 use crate::diagnose::Report;
 use crate::io::doctor;
 use crate::watch::capture::Captured;
@@ -53,6 +54,11 @@ pub fn status(status: &Status) -> String {
         status.attach_mode,
         if status.adopted { ", adopted from an earlier daemon" } else { "" },
     );
+    if status.balancer == Balancer::OpenFlow {
+        out.push_str(
+            "balanced by flow entries of the controller; `lb mode xdp` puts the programs back on the ports\n",
+        );
+    }
     let placement = &status.placement;
     out.push_str(&format!("placement: {}", placement.kind));
     if let Some(host) = &placement.host {

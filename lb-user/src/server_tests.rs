@@ -6,7 +6,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::client::{self, AskError};
-use crate::control::Reloaded;
+use crate::control::{Balancer, Moved, Reloaded};
 
 /// A folder of this test alone, removed at its end.
 struct Folder(PathBuf);
@@ -46,6 +46,10 @@ async fn pretend(mut queries: mpsc::Receiver<Query>) {
             Query::Order(Ask::Upgrade { object, verify, reply }) => {
                 let told = format!("{} bytes, {verify:?}", object.len());
                 reply.send(Err(Denied::Wrong(told))).unwrap();
+            }
+            Query::Order(Ask::Move { to, reply }) => {
+                let moved = Moved { balancer: to, connections: 3, took_ms: 4, changed: true };
+                reply.send(Ok(moved)).unwrap();
             }
             Query::Order(Ask::Reload { check, reply }) => {
                 let (file, changes) = ("lb.toml".to_owned(), Vec::new());
@@ -101,6 +105,10 @@ async fn client_and_server_understand_each_other() {
         backend: Some("10.0.0.1".into()),
         ..conns::Fields::default()
     };
+    let moved = control::client::change_mode(run_dir, Balancer::OpenFlow).await.unwrap();
+    assert_eq!((moved.balancer, moved.connections), (Balancer::OpenFlow, 3));
+    let (status, why) = raw(&folder, "POST /v1/mode?to=nobody", "").await;
+    assert!(status == 400 && why.contains("nobody"), "{why}");
     let answer = client::connections(run_dir, &fields).await.unwrap();
     assert_eq!(answer.total, 7);
     fields.vip = None;

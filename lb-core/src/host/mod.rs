@@ -13,6 +13,7 @@
 
 pub mod addr;
 pub mod config;
+pub mod handover;
 pub mod health;
 pub mod ids;
 pub mod lists;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use lb_core::host::overlay::{self, Order};
 
+use super::Balancer;
+
 /// Arguments of `lb backend`.
 #[derive(Debug, Args)]
 pub struct BackendArgs {
@@ -67,6 +69,14 @@ pub enum BackendOrder {
     /// Take it from its VIP; its connections stay until they end
     #[command(after_help = "Example:\n  lb backend remove h4 --vip web")]
     Remove(WhomArgs),
+}
+
+/// Arguments of `lb mode`.
+#[derive(Debug, Args)]
+pub struct ModeArgs {
+    /// Who is to balance: xdp, or flow entries of the controller (openflow)
+    #[arg(value_name = "BALANCER")]
+    pub to: Option<Balancer>,
 }
 
 /// Arguments of `lb reload`.

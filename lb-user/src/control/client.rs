@@ -9,7 +9,7 @@ use lb_core::host::overlay::Order;
 use crate::client::{self, AskError, ask, ask_with, escaped};
 use crate::failure::Failure;
 
-use super::{Administered, Drain, Ordered, Reloaded, Upgraded, server};
+use super::{Administered, Balancer, Drain, Moved, Ordered, Reloaded, Upgraded, server};
 
 /// Between two looks at a drain.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -52,6 +52,15 @@ pub async fn backend(
         path.push_str(&format!("&vip={}", escaped(vip)));
     }
     ask(run_dir, Method::POST, &path).await
+}
+
+/// Lets somebody else balance, or XDP again.
+///
+/// # Errors
+/// No daemon, or it refuses.
+pub async fn change_mode(run_dir: &Path, to: Balancer) -> Result<Moved, AskError> {
+    let path = format!("/v1/mode?to={to}");
+    ask_with(run_dir, Method::POST, &path, hyper::body::Bytes::new(), server::MOVE_PATIENCE).await
 }
 
 /// Makes the daemon read its file again, or only check it.

@@ -8,6 +8,7 @@
 //! | `POST /v1/backend/add?backend=ADDRESS[:PORT]&vip=V&name=N&weight=N` | [`Ordered`] |
 //! | `POST /v1/backend/remove?backend=B&vip=V` | [`Ordered`] |
 //! | `POST /v1/upgrade`, `POST /v1/upgrade?verify_ms=N`, the XDP object as body | [`Upgraded`] |
+//! | `POST /v1/mode?to=xdp`, `?to=openflow` | [`Moved`] |
 //! | `POST /v1/reload`, `POST /v1/reload?check=true` | [`Reloaded`] |
 //!
 //! `vip` may be left out: then every VIP that has such a backend is meant, or the only one there is. A refused order is
@@ -21,6 +22,7 @@ pub mod server;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use lb_core::host::overlay;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,13 @@ pub enum Ask {
         /// Where the answer goes.
         reply: Reply<Upgraded>,
     },
+    /// To let somebody else balance, or to balance again.
+    Move {
+        /// Who is to balance.
+        to: Balancer,
+        /// Where the answer goes.
+        reply: Reply<Moved>,
+    },
     /// To read the file again.
     Reload {
         /// Only say what would change.
@@ -56,6 +65,47 @@ pub enum Ask {
         /// Where the answer goes.
         reply: Reply<Reloaded>,
     },
+}
+
+/// Who balances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum Balancer {
+    /// The XDP programs.
+    #[default]
+    Xdp,
+    /// Flow entries of the controller; the programs are off the ports.
+    OpenFlow,
+}
+
+impl Balancer {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::OpenFlow => "openflow",
+        }
+    }
+}
+
+impl std::fmt::Display for Balancer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What a change of the balancer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Who balances now.
+    pub balancer: Balancer,
+    /// Connections that went along.
+    pub connections: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// False if it was so before.
+    pub changed: bool,
 }
 
 /// What an order did.

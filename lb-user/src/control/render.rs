@@ -1,6 +1,6 @@
 //! The daemon's answers to orders, for people.
 
-use super::{Administered, Drain, Ordered, Reloaded, Upgraded};
+use super::{Administered, Drain, Moved, Ordered, Reloaded, Upgraded};
 
 /// One line for each backend.
 pub fn ordered(ordered: &Ordered) -> String {
@@ -17,6 +17,16 @@ pub fn reloaded(reloaded: &Reloaded) -> String {
         (false, false) => format!("{file}: would be taken; not applied, since --check was given\n"),
     });
     text
+}
+
+/// Who balances now.
+pub fn moved(moved: &Moved) -> String {
+    let Moved { balancer, connections, took_ms, changed } = moved;
+    if *changed {
+        format!("balanced by {balancer} now: {connections} connections moved in {took_ms} ms\n")
+    } else {
+        format!("balanced by {balancer}, as before\n")
+    }
 }
 
 /// What an upgrade did, row by row.

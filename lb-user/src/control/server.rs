@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::server::{PATIENCE, Queries, Query, Refusal, ask_order};
 
-use super::Ask;
+use super::{Ask, Balancer};
 
 /// The largest XDP object that is taken.
 const MAX_OBJECT_BYTES: usize = 32 << 20;
@@ -23,15 +23,18 @@ const MAX_OBJECT_BYTES: usize = 32 << 20;
 pub const LONGEST_VERIFY: Duration = Duration::from_secs(600);
 /// How long an upgrade may take beside that: checking the programs, and counting the flows twice.
 pub const UPGRADE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a change of the balancer may take: the controller waits for its switches several times.
+pub const MOVE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the paths are, for those who mistype one.
 pub const PATHS: &str =
-    "POST /v1/backend/drain, disable, enable, weight, add, remove, POST /v1/reload, /v1/upgrade";
+    "POST /v1/backend/drain, disable, enable, weight, add, remove, POST /v1/mode, /v1/reload, /v1/upgrade";
 
 /// The routes.
 pub fn routes() -> Router<mpsc::Sender<Query>> {
     Router::new()
         .route("/v1/backend/{order}", post(backend))
+        .route("/v1/mode", post(change_mode))
         .route("/v1/reload", post(reload))
         .route("/v1/upgrade", post(upgrade).layer(DefaultBodyLimit::max(MAX_OBJECT_BYTES)))
 }
@@ -112,6 +115,22 @@ async fn upgrade(
     }
     let patience = UPGRADE_PATIENCE + verify.unwrap_or_default();
     ask_order(&queries, patience, |reply| Ask::Upgrade { object: object.to_vec(), verify, reply }).await
+}
+
+/// The parameters of a change of the balancer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModeParameters {
+    to: Balancer,
+}
+
+async fn change_mode(
+    State(queries): Queries,
+    parameters: Result<UrlQuery<ModeParameters>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let UrlQuery(parameters) =
+        parameters.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
+    ask_order(&queries, MOVE_PATIENCE, |reply| Ask::Move { to: parameters.to, reply }).await
 }
 
 /// The parameters of a reload.

@@ -7,6 +7,7 @@ mod admin;
 mod checks;
 mod conns;
 mod difference;
+mod hand;
 pub mod hosts;
 mod lookout;
 mod network;
@@ -15,6 +16,7 @@ mod place;
 mod probe;
 mod record;
 mod reload;
+mod shim;
 mod sweeper;
 pub mod tables;
 mod upgrade;
@@ -46,6 +48,7 @@ use crate::server::{self, Denied, Query};
 
 use self::admin::Administration;
 use self::checks::{Checks, Effect};
+use self::hand::{Hand, Handing};
 use self::lookout::Lookout;
 use self::network::Host;
 use self::place::Placed;
@@ -57,6 +60,8 @@ use self::upgrade::Upgrade;
 
 /// The lock in the run directory: one daemon at a time.
 const LOCK: &str = "lb.lock";
+/// From one look at whether the programs are on their interfaces to the next.
+const WATCH_LINKS: Duration = Duration::from_millis(250);
 /// Questions that wait for an answer at most.
 const QUERIES: usize = 16;
 /// How long the server may take to finish the answers that are under way when the daemon ends.
@@ -75,6 +80,8 @@ pub struct Options {
     pub log_packets: bool,
     /// Where the counters are served to scrapers over TCP.
     pub metrics: Option<SocketAddr>,
+    /// The controller's run folder.
+    pub ofshim_dir: PathBuf,
     /// Where run-time changes are kept; the run directory if not said.
     pub state_dir: Option<PathBuf>,
     /// Where socket, lock and record are.
@@ -99,6 +106,12 @@ struct Daemon {
     probes: Probes,
     lookout: Lookout<Reload>,
     upgrade: Option<Upgrade>,
+    /// A change of the balancer under way.
+    hand: Option<Hand>,
+    /// Which packets are another balancer's meanwhile.
+    handing: Handing,
+    /// Where the controller answers.
+    shim_socket: PathBuf,
     /// Where a one-armed balancer is.
     host: Option<Host>,
     config_file: Option<PathBuf>,
@@ -164,6 +177,9 @@ pub async fn start(mut options: Options) -> Result<Ready> {
         probes: Probes::default(),
         lookout: Lookout::default(),
         upgrade: None,
+        hand: None,
+        handing: Handing::No,
+        shim_socket: hand::shim_socket(&options.ofshim_dir),
         host: None,
         config_file: options.config_file,
         prober: Prober::new(health),
@@ -259,6 +275,7 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let mut wake_at = self.wake()?;
+        let mut watch_at = tokio::time::Instant::now() + WATCH_LINKS;
         loop {
             let next = wake_at.into_iter().chain(self.checks.next_wake()).min();
             let pause = Duration::from_nanos(next.unwrap_or(u64::MAX).saturating_sub(sys::clock_monotonic()));
@@ -278,6 +295,15 @@ impl Daemon {
                 }
                 due = Upgrade::next(&mut self.upgrade) => {
                     self.upgrade_goes_on(due)?;
+                    None
+                }
+                due = Hand::next(&mut self.hand) => {
+                    self.hand_goes_on(due)?;
+                    None
+                }
+                () = tokio::time::sleep_until(watch_at) => {
+                    watch_at = tokio::time::Instant::now() + WATCH_LINKS;
+                    self.watch_links()?;
                     None
                 }
                 event = Host::next(&mut self.host) => self.host_changed(event)?,
@@ -362,8 +388,12 @@ impl Daemon {
         let view = health_view(&self.checks.members, &self.prober);
         let plan = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan))?;
         let ports = self.placed.records();
-        let around =
-            tables::Around { onearm: self.onearm(), ports: &ports, connections: &self.config.connections };
+        let around = tables::Around {
+            onearm: self.onearm(),
+            ports: &ports,
+            connections: &self.config.connections,
+            handing: self.handing.flags(),
+        };
         tables::apply(&mut self.dataplane, around, &self.plan, &plan)?;
         self.plan = plan;
         self.planned_ns = sys::clock_monotonic();
@@ -472,6 +502,10 @@ impl Daemon {
             }
             Ask::Upgrade { object, verify, reply } => {
                 self.upgrade(object, verify, reply);
+                Ok(None)
+            }
+            Ask::Move { to, reply } => {
+                self.move_to(to, Some(reply));
                 Ok(None)
             }
             Ask::Reload { check, reply } => {

@@ -212,7 +212,9 @@ impl Daemon {
         port.note(&mut self.record);
         self.record.write(&self.run_dir)?;
         port.attach_peer(&mut self.dataplane)?;
-        port.attach(&mut self.dataplane)?;
+        if self.attaches() {
+            port.attach(&mut self.dataplane)?;
+        }
         self.probes.add(port)
     }
 

@@ -77,6 +77,10 @@ impl Daemon {
     /// A pass over the connection table is done: progress of drains, backends that have left, ids that no entry
     /// carries any more and that are free again.
     pub(super) fn swept(&mut self, pass: &Pass) -> Result<Option<u64>> {
+        if !self.attaches() || self.hand.is_some() {
+            // The connections are somebody else's.
+            return Ok(None);
+        }
         if pass.started_ns > self.planned_ns && self.ids.any_resting() {
             self.ids.release_unused(&pass.vips, &pass.backends);
         }

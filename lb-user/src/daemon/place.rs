@@ -9,6 +9,7 @@ use lb_core::host::config::{Config, PlacementKind};
 use lb_core::table::{MAX_PORTS, PortRecord, port_flag};
 
 use crate::api;
+use crate::control::Balancer;
 use crate::dataplane::{AttachPoint, DataPlane, Role};
 use crate::io::discovery::{self, DiscoveryError, HostPort, Peer, Place};
 use crate::io::ethtool::{self, Offloads};
@@ -245,7 +246,8 @@ impl Placed {
         Ok(())
     }
 
-    /// Attaches the programs: the peers' first, since frames sent into a veth vanish without one there.
+    /// Attaches the programs: the peers' first, since frames sent into a veth vanish without one there. The balancer
+    /// only where it is the one who balances.
     pub fn attach(&mut self, dataplane: &mut DataPlane, run_dir: &Path, record: &mut Record) -> Result<()> {
         for port in &self.ports {
             port.note(record);
@@ -254,7 +256,7 @@ impl Placed {
         for port in &self.ports {
             port.attach_peer(dataplane)?;
         }
-        for port in &mut self.ports {
+        for port in self.ports.iter_mut().filter(|_| record.balancer == Balancer::Xdp) {
             port.attach(dataplane)?;
         }
         self.retain(dataplane)?;
@@ -301,7 +303,9 @@ impl Port {
             let place = host.as_ref().map_or_else(String::new, |host| format!(" in {host}"));
             (point.pin_name(), format!("{} on {}{place}", point.role.program(), point.name))
         };
-        record.programs.extend([words(&self.point(), &self.ns_host)]);
+        if record.balancer == Balancer::Xdp {
+            record.programs.extend([words(&self.point(), &self.ns_host)]);
+        }
         let host = if self.ns_host.is_some() { &None } else { &self.host };
         record.programs.extend(self.peer.as_ref().map(|peer| words(&peer.point(), host)));
     }
@@ -319,6 +323,11 @@ impl Port {
     pub fn attach(&mut self, dataplane: &mut DataPlane) -> Result<()> {
         self.native = dataplane.attach(&self.point())?.native;
         Ok(())
+    }
+
+    /// The name of the pin of the balancer's link.
+    pub fn pin_name(&self) -> String {
+        self.point().pin_name()
     }
 
     fn point(&self) -> AttachPoint<'_> {

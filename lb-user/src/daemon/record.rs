@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Detached;
+use crate::control::Balancer;
 use crate::io::ethtool::{self, OffloadChange, Restored};
 
 /// The file in the run directory.
@@ -21,6 +22,9 @@ pub struct Record {
     /// Programs on interfaces, in words, by the name of their link's pin.
     #[serde(default)]
     pub programs: BTreeMap<String, String>,
+    /// Who balances.
+    #[serde(default)]
+    pub balancer: Balancer,
     /// Offloads that were turned off.
     pub offloads: Vec<OffloadChange>,
 }

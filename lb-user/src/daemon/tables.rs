@@ -157,6 +157,8 @@ pub struct Around<'a> {
     pub ports: &'a BTreeMap<u16, PortRecord>,
     /// Timeouts and limits.
     pub connections: &'a ConnectionsConfig,
+    /// Flags that a change of the balancer sets.
+    pub handing: u32,
 }
 
 /// The settings for a plan.
@@ -173,6 +175,7 @@ pub fn apply(dataplane: &mut DataPlane, around: Around<'_>, old: &Plan, new: &Pl
     let (bits_before, bits_after) = (records::bitmap(old), records::bitmap(new));
     let bits_changed = everything || bits_before != bits_after;
     let wanted = settings(around.connections, new);
+    let wanted = Settings { flags: wanted.flags | around.handing, ..wanted };
     let had = settings(around.connections, old);
     dataplane.write_settings(&Settings {
         flags: wanted.flags | (had.flags & settings_flag::PREFIXES),

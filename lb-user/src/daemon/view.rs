@@ -31,6 +31,7 @@ impl Daemon {
             pid: std::process::id(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
             adopted: self.dataplane.adopted(),
+            balancer: self.record.balancer,
             placement: self.placed.summary.clone(),
             attach_mode: if native { "native" } else { "generic" }.to_owned(),
             prober_macs: self.placed.prober_macs(),

@@ -109,6 +109,19 @@ impl ConnTable {
         Ok(false)
     }
 
+    /// Makes an entry where there is none in either table; whether it was made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn insert_new(&self, key: &ConnKey, value: &ConnValue, half_open: bool) -> Result<bool> {
+        let (to, other) = if half_open { (&self.half_open, &self.map) } else { (&self.map, &self.half_open) };
+        let there = bpf::has::<ConnKey, ConnValue>(other.fd().as_fd(), key);
+        if there.context("cannot look a connection up")? {
+            return Ok(false);
+        }
+        bpf::insert_new(to.fd().as_fd(), key, value).context("cannot make a connection")
+    }
+
     /// Writes entries as they are, for those that fill the table themselves: migration and tests.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Programs on interfaces.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, XdpMode};
 
 use super::{DataPlane, Pins, program};
+use crate::io::bpf;
 use crate::io::netns::{NetNs, NsId, NsRef, run_in};
 
 /// Which program stands on an interface.
@@ -125,12 +127,36 @@ impl DataPlane {
         Ok(())
     }
 
+    /// Takes the balancer off all interfaces; the pass programs stay. Returns the names of the pins.
+    pub fn detach_balancer(&self) -> Result<Vec<String>> {
+        let paths = self.pins.link_paths()?;
+        let others: Vec<PathBuf> = paths.into_iter().filter(|path| !is_balancer(path)).collect();
+        retain_links(&self.pins, &others)
+    }
+
+    /// The balancer's links that are pinned and on no interface any more: somebody took the program off, or the
+    /// interface has gone.
+    pub fn loose_links(&self) -> Result<Vec<PathBuf>> {
+        let mut loose = Vec::new();
+        for path in self.pins.link_paths()?.into_iter().filter(|path| is_balancer(path)) {
+            let look = || bpf::is_attached(bpf::open_pin(&path)?.as_fd());
+            if !look().with_context(|| format!("cannot look at the link {}", path.display()))? {
+                loose.push(path);
+            }
+        }
+        Ok(loose)
+    }
+
     /// Takes programs off interfaces that are not in `wanted` any more; returns the names of their pins.
     pub fn retain_links(&self, wanted: &[AttachPoint<'_>]) -> Result<Vec<String>> {
         let links = self.pins.links();
         let wanted: Vec<PathBuf> = wanted.iter().map(|point| links.join(point.pin_name())).collect();
         retain_links(&self.pins, &wanted)
     }
+}
+
+fn is_balancer(pin: &Path) -> bool {
+    pin.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(Role::Balance.word()))
 }
 
 /// Native XDP is refused as such, not this attachment.

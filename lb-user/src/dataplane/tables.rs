@@ -70,6 +70,12 @@ impl DataPlane {
             .with_context(|| format!("cannot write VIP {id}"))
     }
 
+    /// The next round-robin tickets of these VIPs.
+    pub fn read_tickets(&self, vips: impl Iterator<Item = u16>) -> Result<Vec<(u16, u32)>> {
+        let map: Array<_, u64> = map!(self, Array, "TICKETS");
+        vips.map(|vip| Ok((vip, map.get(&u32::from(vip), 0)? as u32))).collect()
+    }
+
     /// A VIP's record.
     pub fn read_vip(&self, id: u16) -> Result<VipRecord> {
         let map: Array<_, Raw<VipRecord>> = map!(self, Array, "VIPS");

@@ -1,12 +1,17 @@
 //! The few commands of bpf(2) that aya does not wrap: reading a map in batches, taking an entry out, programs of a few
 //! instructions, and what the kernel says a map or program costs.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 // Numbers of `enum bpf_cmd` (linux/bpf.h).
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
@@ -142,6 +147,28 @@ pub fn take<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Opti
     match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
         Ok(()) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is an entry.
+///
+/// # Errors
+/// The kernel's.
+pub fn has<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    let mut value: V = zeroed();
+    let mut attr = ElemAttr {
+        map_fd: map.as_raw_fd() as u32,
+        reserved: 0,
+        key: (key as *const K) as u64,
+        value: (&raw mut value) as u64,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads one key and writes one value, both live, of the sizes of the caller's map, and of types
+    // that any bytes are valid for.
+    match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) } {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -309,6 +336,39 @@ pub fn memory(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
 
 fn memlock(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
+}
+
+/// The part of `union bpf_attr` that `BPF_OBJ_GET` reads here.
+#[repr(C)]
+struct PinAttr {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// What is pinned there.
+///
+/// # Errors
+/// Nothing is, or it may not be opened.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = PinAttr { path: path.as_ptr() as u64, descriptor: 0, flags: 0 };
+    // SAFETY: the kernel reads the name, which lives as long as this call.
+    let descriptor = unsafe { bpf_descriptor(BPF_OBJ_GET, &mut attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Whether an XDP link is on an interface: somebody may have taken it off, or the interface has gone.
+///
+/// # Errors
+/// The file cannot be read or says nothing of an interface.
+pub fn is_attached(link: BorrowedFd<'_>) -> io::Result<bool> {
+    let path = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
+    let text = fs::read_to_string(&path)?;
+    let ifindex = text.lines().find_map(|line| line.strip_prefix("ifindex:"));
+    let ifindex = ifindex.ok_or_else(|| io::Error::other(format!("{path} has no line ifindex")))?;
+    Ok(ifindex.trim() != "0")
 }
 
 #[cfg(test)]

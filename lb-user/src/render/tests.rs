@@ -30,6 +30,7 @@ pub(crate) fn a_status() -> Status {
         pid: 42,
         uptime_ms: 3_725_000,
         adopted: true,
+        balancer: crate::control::Balancer::Xdp,
         placement: Placement { kind: "inline".into(), host: None, mac: None },
         attach_mode: "native".into(),
         prober_macs: vec!["02:00:00:00:00:01".into()],

@@ -91,7 +91,8 @@ impl Bed {
                 let to = (frames::CLIENT_MAC, v4(10, 0, 2, 1), 80);
                 let frame = frames::data(client(FLOOR_NETWORK, false, 0), to);
                 ready.target = target;
-                ready.template = template(&frame, Rotates::Source, row.flows)?;
+                let flows = if target == Target::New { NEW_FLOWS } else { row.flows };
+                ready.template = template(&frame, Rotates::Source, flows)?;
             }
             What::ToBackend(vip) => self.to_backend(&mut ready, vip, network)?,
             What::ToClient(vip) => self.to_client(&mut ready, vip, network)?,

@@ -28,16 +28,19 @@ pub enum Target {
     Hash,
     /// A look-up in an LRU hash table.
     Lru,
+    /// Look-ups in two LRU hash tables that find nothing, and an insertion.
+    New,
     /// The balancer.
     Balancer,
 }
 
 impl Target {
-    const OF_THE_OBJECT: [(Self, &'static str); 4] = [
+    const OF_THE_OBJECT: [(Self, &'static str); 5] = [
         (Self::Empty, "bench_empty"),
         (Self::Grow, "bench_grow"),
         (Self::Hash, "bench_hash"),
         (Self::Lru, "bench_lru"),
+        (Self::New, "bench_new"),
     ];
 }
 

@@ -80,6 +80,7 @@ pub const ROWS: &[Row] = &[
     floor("floor_lru_1", "LRU hash look-up, 1 flow", ONE, Target::Lru),
     floor("floor_lru_4096", "LRU hash look-up, 4096 flows", SOME, Target::Lru),
     floor("floor_lru_65536", "LRU hash look-up, 65536 flows", MANY, Target::Lru),
+    floor("floor_new", "LRU hash look-ups in vain and insertion, a new flow", ONE, Target::New),
     row("tcp4_established_1", "nat, TCPv4 established, 1 flow", ONE, What::ToBackend("web"))
         .goal(39.0)
         .over("floor_lru_1"),
@@ -89,9 +90,9 @@ pub const ROWS: &[Row] = &[
     row("tcp4_established_65536", "nat, TCPv4 established, 65536 flows", MANY, What::ToBackend("web"))
         .goal(173.0)
         .over("floor_lru_65536"),
-    row("tcp4_new", "nat, new TCPv4 flow, inserted", ONE, What::New("web")).goal(410.0).over("floor_lru_1"),
+    row("tcp4_new", "nat, new TCPv4 flow, inserted", ONE, What::New("web")).goal(410.0).over("floor_new"),
     row("tcp4_new_full", "nat, new TCPv4 flow, evicting another", ONE, What::NewFull("web"))
-        .over("floor_lru_1"),
+        .over("floor_new"),
     row("syn_flood_beyond_cap", "nat, SYN flood beyond the cap", ONE, What::BeyondCap("web"))
         .goal(60.0)
         .over("floor_lru_1"),

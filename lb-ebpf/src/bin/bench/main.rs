@@ -21,6 +21,9 @@ const BODY_WORDS: usize = (FRAME_BYTES - ETHERNET_BYTES) / 8;
 /// Entries of the tables whose look-ups are the floors: as many as the connection table has.
 const FLOOR_ENTRIES: usize = 1 << 17;
 
+/// Entries of the table whose insertions are a floor.
+const NEW_ENTRIES: usize = 1 << 14;
+
 /// An outer IPv4 header.
 const GROWTH_BYTES: i32 = 20;
 
@@ -34,6 +37,9 @@ static TARGETS: ProgramArray<1> = ProgramArray::new();
 static FLOOR_HASH: HashMap<[u64; 3], [u64; 3], FLOOR_ENTRIES> = HashMap::new();
 #[btf_map]
 static FLOOR_LRU: LruHashMap<[u64; 3], [u64; 3], FLOOR_ENTRIES> = LruHashMap::new();
+/// As many as there are slots for half-open connections.
+#[btf_map]
+static FLOOR_NEW: LruHashMap<[u64; 3], [u64; 3], NEW_ENTRIES> = LruHashMap::new();
 
 /// Lays the next frame before the program under test.
 #[xdp(frags)]
@@ -121,6 +127,18 @@ pub fn bench_lru(ctx: XdpContext) -> u32 {
     let Some(key) = key(&ctx) else { return XDP_ABORTED };
     // SAFETY: plain integers.
     verdict(unsafe { FLOOR_LRU.get(key) })
+}
+
+/// What a new flow costs at least in two LRU tables: a look-up in each that finds nothing, and an insertion, which takes the
+/// place of another entry.
+#[xdp(frags)]
+pub fn bench_new(ctx: XdpContext) -> u32 {
+    let Some(key) = key(&ctx) else { return XDP_ABORTED };
+    // No flow of the full table has this.
+    let other = [key[0], key[1], key[2] | 1 << 63];
+    // SAFETY: plain integers.
+    let known = unsafe { FLOOR_LRU.get(other).is_some() || FLOOR_NEW.get(key).is_some() };
+    if known || FLOOR_NEW.insert(key, [1, 0, 0], 0).is_err() { XDP_DROP } else { XDP_PASS }
 }
 
 #[inline(always)]

@@ -1,0 +1,363 @@
+//! From XDP to flow entries and back, with all connections.
+//!
+//! ```text
+//!  to OpenFlow:  connections --> ofshim (entries) ; what is unknown passes ; connections again --> ofshim ; detach
+//!  to XDP:       connections <-- ofshim ; attach, what is unknown passes ; SYNs are ours ; connections again <-- ; all is ours
+//! ```
+//! Both balancers know every connection while both are at work, so whichever a packet meets, it goes to its backend. The
+//! sequence is a task of its own, that asks the daemon's task for one step at a time.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use lb_core::conn::{is_live, state};
+use lb_core::host::handover::{Connection, Handover};
+use lb_core::table::{ConnEntry, Settings, settings_flag};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{Balancer, Moved};
+use crate::dataplane::{ConnTable, Pins};
+use crate::io::clock;
+use crate::server::{Denied, Reply};
+
+use super::{Daemon, shim, tables};
+
+/// While SYNs are ours again: packets that the switch has in its queues reach its controller.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Which packets for a VIP without a connection here are another balancer's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handing {
+    /// None.
+    #[default]
+    No,
+    /// All.
+    Over,
+    /// All but SYNs.
+    Back,
+}
+
+impl Handing {
+    /// The flags of the settings.
+    pub const fn flags(self) -> u32 {
+        match self {
+            Self::No => 0,
+            Self::Over => settings_flag::HANDING_OVER,
+            Self::Back => settings_flag::HANDING_OVER | settings_flag::HANDING_BACK,
+        }
+    }
+}
+
+/// A step that the daemon's task does for the sequence.
+pub enum Step {
+    /// Say what is to be known, without connections.
+    Tell(oneshot::Sender<Told>),
+    /// Let packets without a connection pass, or not.
+    Hand(Handing, oneshot::Sender<Result<()>>),
+    /// Take the programs off, or put them on.
+    Attach(bool, oneshot::Sender<Result<()>>),
+}
+
+/// What the sequence has to know.
+pub struct Told {
+    handover: Handover,
+    settings: Settings,
+    pins: Pins,
+}
+
+/// A change of the balancer on its way.
+pub struct Hand {
+    steps: mpsc::Receiver<Step>,
+    end: tokio::task::JoinHandle<Result<Moved>>,
+    reply: Option<Reply<Moved>>,
+}
+
+/// What became due.
+pub enum Due {
+    /// The sequence wants a step.
+    Step(Step),
+    /// It is over.
+    Ended(Result<Moved>),
+}
+
+impl Hand {
+    /// Waits for what is due next; for ever without a change. Safe to drop and call again.
+    pub async fn next(hand: &mut Option<Self>) -> Due {
+        let Some(hand) = hand else { return std::future::pending().await };
+        if let Some(step) = hand.steps.recv().await {
+            return Due::Step(step);
+        }
+        Due::Ended((&mut hand.end).await.unwrap_or_else(|error| Err(error.into())))
+    }
+}
+
+impl Daemon {
+    /// Whether the programs stand on the interfaces.
+    pub(super) fn attaches(&self) -> bool {
+        self.record.balancer == Balancer::Xdp
+    }
+
+    /// Begins to move to another balancer; `reply` hears of the end.
+    pub(super) fn move_to(&mut self, to: Balancer, reply: Option<Reply<Moved>>) {
+        let refusal = if self.hand.is_some() {
+            Some("a change of the balancer is under way; wait for its end".to_owned())
+        } else if reply.is_some() && to == self.record.balancer {
+            let moved = Moved { balancer: to, connections: 0, took_ms: 0, changed: false };
+            reply.map(|reply| reply.send(Ok(moved)).ok());
+            return;
+        } else {
+            self.cannot_move(to)
+        };
+        if let Some(refusal) = refusal {
+            match reply {
+                Some(reply) => drop(reply.send(Err(Denied::Wrong(refusal)))),
+                None => tracing::warn!("{refusal}"),
+            }
+            return;
+        }
+        let (steps_in, steps) = mpsc::channel(1);
+        let asker = Asker { steps: steps_in, shim: self.shim_socket.clone() };
+        let end = tokio::spawn(async move {
+            match to {
+                Balancer::OpenFlow => asker.to_openflow().await,
+                Balancer::Xdp => asker.to_xdp().await,
+            }
+        });
+        self.hand = Some(Hand { steps, end, reply });
+    }
+
+    /// Puts the programs back on where somebody took them off. Whoever balanced meanwhile gives its connections back.
+    pub(super) fn watch_links(&mut self) -> Result<()> {
+        if !self.attaches() || self.hand.is_some() {
+            return Ok(());
+        }
+        let loose = self.dataplane.loose_links()?;
+        // Those of interfaces that have gone are the lookout's.
+        let still = |path: &PathBuf| self.placed.ports.iter().any(|port| path.ends_with(port.pin_name()));
+        let loose: Vec<&PathBuf> = loose.iter().filter(|path| still(path)).collect();
+        if loose.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            "{} of {} programs were taken off their interfaces",
+            loose.len(),
+            self.placed.ports.len()
+        );
+        self.move_to(Balancer::Xdp, None);
+        Ok(())
+    }
+
+    /// Why it cannot be moved, if so.
+    fn cannot_move(&self, to: Balancer) -> Option<String> {
+        use lb_core::host::config::Mode;
+        if to == Balancer::Xdp {
+            return None;
+        }
+        if self.onearm() {
+            return Some(
+                "a one-armed balancer cannot hand over to flow entries: its VIPs' packets would still be led to its host; \
+                 use the inline placement"
+                    .to_owned(),
+            );
+        }
+        let other = self.config.vips.iter().find(|vip| !matches!(vip.mode, Mode::Nat | Mode::Dsr))?;
+        Some(format!(
+            "VIP {} is in a mode that flow entries do not have: only nat and dsr can be handed over; change its mode",
+            other.name
+        ))
+    }
+
+    /// Goes on with the change of the balancer.
+    pub(super) fn hand_goes_on(&mut self, due: Due) -> Result<()> {
+        match due {
+            Due::Step(Step::Tell(reply)) => {
+                let mut handover = Handover::of_plan(&self.config, &self.plan);
+                handover.tickets = self.dataplane.read_tickets(self.plan.vips.keys().copied())?;
+                let settings = tables::settings(&self.config.connections, &self.plan);
+                reply.send(Told { handover, settings, pins: self.pins.clone() }).ok();
+            }
+            Due::Step(Step::Hand(handing, reply)) => {
+                self.handing = handing;
+                reply.send(self.write_settings()).ok();
+            }
+            Due::Step(Step::Attach(on, reply)) => {
+                reply.send(self.attach_or_detach(on)).ok();
+            }
+            Due::Ended(end) => {
+                let reply = self.hand.take().and_then(|hand| hand.reply);
+                // Whatever went wrong, what is attached balances.
+                if self.handing != Handing::No {
+                    self.handing = Handing::No;
+                    self.write_settings()?;
+                }
+                match &end {
+                    Ok(moved) => tracing::info!(
+                        "balanced by {} now: {} connections moved in {} ms",
+                        moved.balancer,
+                        moved.connections,
+                        moved.took_ms
+                    ),
+                    Err(error) => tracing::error!("the balancer was not changed: {error:#}"),
+                }
+                if let Some(reply) = reply {
+                    reply.send(end.map_err(Denied::from)).ok();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings as configuration, plan, and a change of the balancer want them.
+    pub(super) fn write_settings(&mut self) -> Result<()> {
+        let settings = tables::settings(&self.config.connections, &self.plan);
+        self.dataplane.write_settings(&Settings { flags: settings.flags | self.handing.flags(), ..settings })
+    }
+
+    fn attach_or_detach(&mut self, on: bool) -> Result<()> {
+        self.record.balancer = if on { Balancer::Xdp } else { Balancer::OpenFlow };
+        if on {
+            self.placed.attach(&mut self.dataplane, &self.run_dir, &mut self.record)?;
+        } else {
+            for pin in self.dataplane.detach_balancer()? {
+                self.record.take_program(&pin);
+            }
+        }
+        self.record.write(&self.run_dir)
+    }
+}
+
+/// The sequence's side.
+struct Asker {
+    steps: mpsc::Sender<Step>,
+    shim: PathBuf,
+}
+
+impl Asker {
+    async fn ask<T>(&self, step: impl FnOnce(oneshot::Sender<T>) -> Step) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.steps.send(step(reply)).await.ok().context("the daemon is ending")?;
+        answer.await.context("the daemon is ending")
+    }
+
+    async fn to_openflow(&self) -> Result<Moved> {
+        let began = Instant::now();
+        let given = self.give().await;
+        let moved = match given {
+            Ok(connections) => {
+                self.ask(|reply| Step::Hand(Handing::Over, reply)).await??;
+                // Those that were opened since; from now on there are no new ones here.
+                match self.give().await {
+                    Ok(all) => {
+                        self.ask(|reply| Step::Attach(false, reply)).await??;
+                        Ok(all.max(connections))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        let connections = match moved {
+            Ok(connections) => connections,
+            Err(error) => {
+                shim::release(&self.shim).await.ok();
+                return Err(error);
+            }
+        };
+        let Told { pins, .. } = self.ask(Step::Tell).await?;
+        run_blocking(move || clear(&pins)).await?;
+        Ok(moved_to(Balancer::OpenFlow, connections, began))
+    }
+
+    /// Gives everything to the controller, and waits until its entries are in the switches.
+    async fn give(&self) -> Result<u64> {
+        let Told { mut handover, settings, pins } = self.ask(Step::Tell).await?;
+        handover.connections = run_blocking(move || live(&pins, &settings)).await?;
+        let connections = handover.connections.len() as u64;
+        shim::take(&self.shim, &handover).await?;
+        Ok(connections)
+    }
+
+    async fn to_xdp(&self) -> Result<Moved> {
+        let began = Instant::now();
+        let Told { pins, .. } = self.ask(Step::Tell).await?;
+        let (mut connections, shim_is_there) = match self.take_back(&pins).await {
+            Ok(connections) => (connections, true),
+            Err(error) => {
+                tracing::info!("nothing comes back from the controller: {error:#}");
+                (0, false)
+            }
+        };
+        if shim_is_there {
+            self.ask(|reply| Step::Hand(Handing::Over, reply)).await??;
+        }
+        self.ask(|reply| Step::Attach(true, reply)).await??;
+        if shim_is_there {
+            self.ask(|reply| Step::Hand(Handing::Back, reply)).await??;
+            tokio::time::sleep(SETTLE).await;
+            connections += self.take_back(&pins).await?;
+            self.ask(|reply| Step::Hand(Handing::No, reply)).await??;
+            // UDP flows that began meanwhile.
+            connections += self.take_back(&pins).await?;
+            shim::release(&self.shim).await?;
+        }
+        Ok(moved_to(Balancer::Xdp, connections, began))
+    }
+
+    /// Writes the controller's connections into the tables, where they are not there; how many.
+    async fn take_back(&self, pins: &Pins) -> Result<u64> {
+        let Handover { connections, .. } = shim::connections(&self.shim).await?;
+        let pins = pins.clone();
+        run_blocking(move || insert(&pins, &connections)).await
+    }
+}
+
+fn moved_to(balancer: Balancer, connections: u64, began: Instant) -> Moved {
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Moved { balancer, connections, took_ms, changed: true }
+}
+
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| anyhow!(error))?
+}
+
+/// The live connections.
+fn live(pins: &Pins, settings: &Settings) -> Result<Vec<Connection>> {
+    let now = clock::ticks();
+    let (entry, mut connections) = (ConnEntry::default(), Vec::new());
+    ConnTable::open(pins)?.for_each(|key, value| {
+        entry.set(value);
+        if is_live(&entry, now, settings) {
+            connections.push(Connection::of(key, value, now));
+        }
+    })?;
+    Ok(connections)
+}
+
+/// Makes the connections that are not there; how many.
+fn insert(pins: &Pins, connections: &[Connection]) -> Result<u64> {
+    let (table, now) = (ConnTable::open(pins)?, clock::ticks());
+    let mut made = 0;
+    for connection in connections {
+        let (key, value) = connection.entry(now);
+        let half_open = matches!(value.state, state::SYN | state::UNVERIFIED);
+        made += u64::from(table.insert_new(&key, &value, half_open)?);
+    }
+    Ok(made)
+}
+
+/// Forgets all connections: while somebody else balances they would become untrue.
+fn clear(pins: &Pins) -> Result<()> {
+    let mut table = ConnTable::open(pins)?;
+    let mut keys = Vec::new();
+    table.for_each(|key, _| keys.push(*key))?;
+    for key in keys {
+        table.remove_if(&key, |_| true)?;
+    }
+    Ok(())
+}
+
+/// The controller's socket in its run folder.
+pub fn shim_socket(dir: &Path) -> PathBuf {
+    dir.join("ofshim.sock")
+}
