@@ -60,7 +60,7 @@ impl Scene {
             dataplane.write_port(*slot, port)?;
         }
         let plan = Plan::from_config(&config, &mut Ids::default(), &all_up(&config), None)?;
-        let around = Around { onearm: false, ports: &ports, connections: &config.connections };
+        let around = Around { onearm: false, ports: &ports, connections: &config.connections, handing: 0 };
         tables::apply(&mut dataplane, around, &Plan::default(), &plan)?;
         dataplane.pin_programs()?;
         Ok(Self { dataplane, pins, plan, config })
