@@ -29,7 +29,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the controller in the foreground
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show the controller, its switches, and what it knows of the balancer
     Status(ReadArgs),
     /// Show the switches and their ports
@@ -139,9 +139,24 @@ pub struct RunArgs {
     /// The generation id of the role; only grows [default: milliseconds since 1970]
     #[arg(long, value_name = "N", requires = "role")]
     pub generation: Option<u64>,
-    /// How packets are forwarded
-    #[arg(long, value_name = "HOW", default_value = "routed")]
-    pub forwarding: Forwarding,
+    /// How packets are forwarded [default: routed; with --lb pox, nox and nox-packets hub]
+    #[arg(long, value_name = "HOW")]
+    pub forwarding: Option<Forwarding>,
+    /// Which balancer runs in the controller
+    #[arg(long, value_name = "BALANCER", default_value = "none")]
+    pub lb: Balancer,
+    /// Address of the VIP, with --lb pox
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Addresses of the servers, divided by commas, with --lb pox
+    #[arg(long, value_name = "ADDRESSES")]
+    pub servers: Option<String>,
+    /// Datapath id of the switch to balance on, with --lb pox and nox [default: the first that connects]
+    #[arg(long, value_name = "ID")]
+    pub dpid: Option<String>,
+    /// Seconds of silence after which hosts and connections are forgotten, with --lb nox [default: 90]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(3..=86_400))]
+    pub age: Option<u64>,
     /// What the entries of routes match
     #[arg(long = "match", value_name = "WHAT", default_value = "five-tuple")]
     pub granularity: Granularity,
@@ -241,6 +256,34 @@ pub enum Forwarding {
     Learning,
     /// To every port of the broadcast tree, frame by frame.
     Hub,
+    /// By nobody, with --lb pox: as POX's balancer without another application.
+    None,
+}
+
+/// Which balancer runs in the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Balancer {
+    /// None: balancing is XDP's.
+    None,
+    /// POX's ip_loadbalancer, as it was.
+    Pox,
+    /// That of the NOX article, repaired: with flow entries.
+    Nox,
+    /// That of the NOX article, as it was: every packet through the controller.
+    NoxPackets,
+}
+
+impl Balancer {
+    /// The word for it, as on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pox => "pox",
+            Self::Nox => "nox",
+            Self::NoxPackets => "nox-packets",
+        }
+    }
 }
 
 /// What the entries of routes match.
@@ -290,6 +333,7 @@ impl From<Forwarding> for core::Forwarding {
             Forwarding::Routed => Self::Routed,
             Forwarding::Learning => Self::Learning,
             Forwarding::Hub => Self::Hub,
+            Forwarding::None => Self::None,
         }
     }
 }

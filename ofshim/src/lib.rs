@@ -10,6 +10,7 @@
 //! and the tasks, and decides nothing.
 #![forbid(unsafe_code)]
 
+pub mod choose;
 pub mod cli;
 pub mod core;
 pub mod doctor;

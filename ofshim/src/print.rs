@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::core::view::{Explain, Flows, Hop, Hosts, Link, Route, Status, Topology};
+use crate::core::view::{Classic, Explain, Flows, Hop, Hosts, Link, Route, Status, Topology};
 
 /// `ofshim status`
 #[must_use]
@@ -58,6 +58,9 @@ pub fn status(status: &Status) -> String {
     let head =
         ["SWITCH", "OPENFLOW", "FROM", "CONNECTED", "PORTS UP", "PACKET-INS", "PACKET-OUTS", "FLOW-MODS"];
     table(&mut text, head, rows.collect());
+    if let Some(balancer) = &status.classic {
+        return text + &classic(balancer);
+    }
     let balancer = &status.balancer;
     if balancer.source == "none" {
         line(&mut text, "balancer: nothing known of it, neither from a file nor from its daemon");
@@ -68,6 +71,30 @@ pub fn status(status: &Status) -> String {
     line(&mut text, &format!("{what}, backends {}", backends.join(" ")));
     let vips = balancer.vips.iter().map(|vip| [vip.address.to_string(), vip.mac.clone()]);
     table(&mut text, ["VIP", "VIRTUAL MAC"], vips.collect());
+    text
+}
+
+/// What a seed balancer is doing.
+fn classic(balancer: &Classic) -> String {
+    let mut text = String::new();
+    let at = match &balancer.switch {
+        Some(switch) => format!(" on switch {switch}"),
+        None if balancer.mode == "nox-packets" => " on every switch".to_owned(),
+        None => ", no switch yet".to_owned(),
+    };
+    let vip = balancer.vip.map(|vip| format!(", VIP {vip}")).unwrap_or_default();
+    line(&mut text, &format!("balancer: {}{at}{vip}, {} connections", balancer.mode, balancer.connections));
+    if !balancer.servers.is_empty() {
+        let rows = balancer.servers.iter().map(|server| {
+            [
+                server.address.to_string(),
+                if server.up { "up" } else { "down" }.to_owned(),
+                server.mac.clone().unwrap_or_else(|| "-".to_owned()),
+                server.port.map_or_else(|| "-".to_owned(), port_name),
+            ]
+        });
+        table(&mut text, ["SERVER", "STATE", "MAC", "PORT"], rows.collect());
+    }
     text
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use openflow::{DatapathId, FlowRemovedReason, PacketInRef, PortNo, READ_CHUNK_BYTES};
 
+use super::classic::{Classic, Member, Next};
 use super::cookie::{Purpose, cookie};
 use super::counters::Totals;
-use super::event::{Command, ConnId, Event, Level, Settings, Source};
+use super::event::{Command, ConnId, Event, Forwarding, Level, Settings, Source};
 use super::limit::{Limiter, more};
 use super::link::Context;
 use super::net::explain::{Asked, End};
@@ -15,7 +16,7 @@ use super::net::{Admitted, FoundRoute, Network, NewMember, Out};
 use super::outbox::Outbox;
 use super::report::{self, LogKey};
 use super::session::{Raised, Session};
-use super::switch::Switch;
+use super::switch::{Shown, Switch};
 use super::topo::Place;
 use super::view;
 use super::vip::{Placement, VipKnowledge};
@@ -32,6 +33,8 @@ pub struct Controller {
     /// Connections that say they are a switch that is connected already, and until when the old one may prove it.
     contests: BTreeMap<ConnId, (ConnId, Duration)>,
     network: Network,
+    /// The seed balancer that was chosen.
+    classic: Option<Classic>,
     limiter: Limiter<LogKey>,
     totals: Totals,
     ticked: Duration,
@@ -50,6 +53,7 @@ impl Controller {
     pub fn new(settings: Settings) -> Self {
         Self {
             network: Network::new(settings.network()),
+            classic: settings.classic.as_ref().map(Classic::new),
             settings,
             known: VipKnowledge::default(),
             source: Source::None,
@@ -108,12 +112,14 @@ impl Controller {
         let Some(session) = sessions.get_mut(&conn) else { return };
         let mut framer = session.feed(bytes, &mut ctx);
         while let Some(frame) = framer.next_frame_ref() {
-            let Self { settings, known, limiter, sessions, network, .. } = self;
+            let Self { settings, known, limiter, sessions, network, classic, .. } = self;
             let mut ctx = Context { settings, known, limiter, commands, now };
             let Some(session) = sessions.get_mut(&conn) else { break };
             match session.handle(frame, &mut ctx) {
                 None => continue,
-                Some(Raised::PacketIn(packet)) => packet_in(session, network, &packet, &mut ctx),
+                Some(Raised::PacketIn(packet)) => {
+                    packet_in(session, network, classic.as_mut(), &packet, &mut ctx);
+                }
                 Some(raised) => self.raised(conn, raised, commands, now),
             }
             self.obey_network(commands, now);
@@ -144,6 +150,9 @@ impl Controller {
         }
         self.bury(commands, now);
         self.network.tick(now);
+        if let Some(classic) = &mut self.classic {
+            classic.tick(now);
+        }
     }
 
     fn each(&mut self, commands: &mut Outbox, now: Duration, what: fn(&mut Session, &mut Context<'_>)) {
@@ -177,7 +186,12 @@ impl Controller {
             Raised::Ready(found) => self.ready_switch(conn, found, commands, now),
             // Dealt with where it came from.
             Raised::PacketIn(_) => {}
-            Raised::Port(number, port) => self.network.port_changed(dpid, number, port.as_ref(), now),
+            Raised::Port(number, port) => {
+                self.network.port_changed(dpid, number, port.as_ref(), now);
+                if let Some(classic) = &mut self.classic {
+                    classic.port_changed(dpid, number, port.is_some_and(|port| port.is_up()));
+                }
+            }
             Raised::Removed(Purpose::Ahead, removed, _) => {
                 if removed.reason == FlowRemovedReason::Delete {
                     self.network.ahead_removed(dpid, &removed.match_);
@@ -186,10 +200,20 @@ impl Controller {
             Raised::Removed(Purpose::Steer, removed, sequence) => {
                 self.network.steer_removed(dpid, &removed.match_, sequence);
             }
+            Raised::Removed(Purpose::Pinned, removed, sequence) => {
+                if let Some(classic) = &mut self.classic {
+                    classic.flow_removed(dpid, &removed, sequence, now);
+                }
+            }
             Raised::Removed(_, removed, sequence) => {
                 self.network.flow_removed(dpid, &removed.match_, sequence);
             }
             Raised::Refused(Purpose::Steer, sequence) => self.network.steer_refused(dpid, sequence),
+            Raised::Refused(Purpose::Pinned, sequence) => {
+                if let Some(classic) = &mut self.classic {
+                    classic.flow_refused(dpid, sequence);
+                }
+            }
             Raised::Refused(_, sequence) => self.network.flow_refused(dpid, sequence),
             Raised::Confirmed(token) => self.network.barrier_done(token),
             Raised::PortStats(ports) => self.network.port_stats(dpid, &ports, now),
@@ -249,7 +273,11 @@ impl Controller {
             found,
         };
         let to = new.dpid;
+        let member = Member { dpid: to, layout: new.layout, version: new.version };
         self.network.switch_ready(new, now);
+        if let Some(classic) = &mut self.classic {
+            classic.switch_ready(member, self.settings.forwarding == Forwarding::Learning, now);
+        }
         let (mut changes, mut others) = (Vec::new(), Vec::new());
         for out in self.network.take_outs() {
             match out {
@@ -280,6 +308,9 @@ impl Controller {
             {
                 self.by_dpid.remove(&dpid);
                 self.network.switch_lost(dpid, now);
+                if let Some(classic) = &mut self.classic {
+                    classic.switch_lost(dpid);
+                }
             }
             let waited: Vec<ConnId> =
                 self.contests.iter().filter(|(_, (old, _))| *old == conn).map(|(new, _)| *new).collect();
@@ -297,6 +328,10 @@ impl Controller {
     fn obey_network(&mut self, commands: &mut Outbox, now: Duration) {
         let outs = self.network.take_outs();
         self.obey(outs, commands, now);
+        if let Some(classic) = &mut self.classic {
+            let outs = classic.take_outs();
+            self.obey(outs, commands, now);
+        }
     }
 
     fn obey(&mut self, outs: Vec<Out>, commands: &mut Outbox, now: Duration) {
@@ -418,12 +453,15 @@ impl Controller {
             idle_timeout_s: self.settings.idle_timeout_s,
             hard_timeout_s: self.settings.hard_timeout_s,
             hosts: hosts + self.ready().map(|(_, switch)| switch.stations().len()).sum::<usize>(),
-            flows: flows + self.ready().map(|(_, switch)| switch.entries().len()).sum::<usize>(),
+            flows: flows
+                + self.ready().map(|(_, switch)| switch.entries().len()).sum::<usize>()
+                + self.classic.as_ref().map_or(0, Classic::entries),
             links,
             clusters,
             discovery: self.network.discovery_view(),
             stopped: self.network.stops().map(|(why, count)| (why.to_owned(), count)).collect(),
             switches,
+            classic: self.classic.as_ref().map(Classic::view),
             balancer: view::Balancer {
                 source: self.source.word().to_owned(),
                 placement: self.known.placement().word().to_owned(),
@@ -450,6 +488,9 @@ impl Controller {
         let mut entries = self.network.entries_by_purpose();
         for (_, entry) in self.ready().flat_map(|(_, switch)| switch.entries().iter()) {
             *entries.entry(entry.purpose.word()).or_default() += 1;
+        }
+        if let Some(classic) = &self.classic {
+            entries.insert(Purpose::Pinned.word(), classic.entries());
         }
         view::Counters {
             connections: self.sessions.len(),
@@ -507,7 +548,10 @@ impl Controller {
                 age_ms: milliseconds(now.saturating_sub(seat.seen)),
             })
         });
-        view::Hosts { hosts: self.network.hosts_view(now).into_iter().chain(hosts).collect() }
+        let of_classic = self.classic.iter().flat_map(|classic| classic.hosts(now));
+        view::Hosts {
+            hosts: self.network.hosts_view(now).into_iter().chain(hosts).chain(of_classic).collect(),
+        }
     }
 
     /// `GET /v1/route`.
@@ -544,21 +588,55 @@ impl Controller {
                 ..view::Flow::default()
             })
         });
-        view::Flows { flows: self.network.flows_view(now).into_iter().chain(flows).collect() }
+        let of_classic = self.classic.iter().flat_map(|classic| classic.flows(now));
+        view::Flows {
+            flows: self.network.flows_view(now).into_iter().chain(flows).chain(of_classic).collect(),
+        }
     }
 }
 
-/// Takes a packet through the stages that all ways of forwarding share, and lets the switch forward it if it learns by
-/// itself.
-fn packet_in(session: &mut Session, network: &mut Network, packet: &PacketInRef<'_>, ctx: &mut Context<'_>) {
+/// Takes a packet through the stages that all ways of forwarding share, then to the seed balancer if there is one, and
+/// lets the switch forward it if it learns by itself.
+fn packet_in(
+    session: &mut Session,
+    network: &mut Network,
+    classic: Option<&mut Classic>,
+    packet: &PacketInRef<'_>,
+    ctx: &mut Context<'_>,
+) {
     let Some((switch, link)) = session.parts() else { return };
     let dpid = switch.dpid();
-    let Some(frame) = switch.admit(packet, ctx.settings.proactive) else {
+    let forwarding = ctx.settings.forwarding;
+    let shown = match (&classic, ctx.settings.proactive) {
+        (Some(_), _) if forwarding == Forwarding::Learning => Shown::ArpAndTcp,
+        (None, true) => Shown::Arp,
+        _ => Shown::Nothing,
+    };
+    let Some(frame) = switch.admit(packet, shown) else {
         return switch.free_buffer(packet, link, ctx);
     };
-    if network.packet_in(dpid, packet, &frame, ctx.now) == Admitted::Yours {
-        let flood = || network.flood_ports(Place::new(dpid, packet.in_port));
-        switch.packet_in(packet, &frame, flood, link, ctx);
+    if network.packet_in(dpid, packet, &frame, ctx.now) == Admitted::Done {
+        return;
+    }
+    let flood = || network.flood_ports(Place::new(dpid, packet.in_port));
+    let next = match classic {
+        Some(classic) => match classic.packet_in(dpid, packet, &frame, ctx.now) {
+            Next::Flood => {
+                classic.flood(dpid, packet, &flood());
+                Next::Taken
+            }
+            next => next,
+        },
+        None => Next::Leave,
+    };
+    match next {
+        Next::Taken | Next::Flood => {}
+        // What a forwarding application sends on is used up: the balancer's drop frees a packet that nobody wants.
+        Next::Leave | Next::Drop if forwarding != Forwarding::None => {
+            switch.packet_in(packet, &frame, flood, link, ctx);
+        }
+        Next::Drop => switch.free_buffer(packet, link, ctx),
+        Next::Leave => {}
     }
 }
 

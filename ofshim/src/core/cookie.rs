@@ -32,6 +32,10 @@ pub enum Purpose {
     Ahead,
     /// The way of a backend's answers to the one-armed balancer that has to see them.
     Steer,
+    /// A connection's way with its rewrite, of a seed balancer.
+    Pinned,
+    /// What a seed balancer has to see, whatever other entries do with it.
+    Shown,
 }
 
 impl Purpose {
@@ -44,6 +48,8 @@ impl Purpose {
             Self::Route => 5,
             Self::Ahead => 6,
             Self::Steer => 7,
+            Self::Pinned => 9,
+            Self::Shown => 10,
         }
     }
 
@@ -58,6 +64,8 @@ impl Purpose {
             Self::Route => "route",
             Self::Ahead => "ahead",
             Self::Steer => "steer",
+            Self::Pinned => "pinned",
+            Self::Shown => "shown",
         }
     }
 
@@ -70,6 +78,8 @@ impl Purpose {
             5 => Some(Self::Route),
             6 => Some(Self::Ahead),
             7 => Some(Self::Steer),
+            9 => Some(Self::Pinned),
+            10 => Some(Self::Shown),
             _ => None,
         }
     }
@@ -137,8 +147,8 @@ mod tests {
     #[test]
     fn cookies_read_back_and_foreign_ones_do_not() {
         let last = Sequence(SEQUENCE_MASK);
-        use Purpose::{Ahead, Forward, Hold, Route, Steer, TableMiss, Transit};
-        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer] {
+        use Purpose::{Ahead, Forward, Hold, Pinned, Route, Shown, Steer, TableMiss, Transit};
+        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer, Pinned, Shown] {
             for sequence in [Sequence(0), Sequence(7), last] {
                 assert_eq!(read(cookie(purpose, sequence)), Some((purpose, sequence)));
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openflow::{Role, Version};
 
+use super::classic;
 use super::discover;
 use super::net::{self, Granularity, Metric};
 use super::vip::VipKnowledge;
@@ -126,6 +127,8 @@ pub enum Forwarding {
     Learning,
     /// To every port of the broadcast tree, frame by frame.
     Hub,
+    /// By nobody: a seed balancer is alone.
+    None,
 }
 
 impl Forwarding {
@@ -136,6 +139,7 @@ impl Forwarding {
             Self::Routed => "routed",
             Self::Learning => "learning",
             Self::Hub => "hub",
+            Self::None => "none",
         }
     }
 }
@@ -178,6 +182,8 @@ pub struct Settings {
     pub idle_timeout_s: u16,
     /// Seconds after which a forwarding entry goes in any case; 0 never.
     pub hard_timeout_s: u16,
+    /// The seed balancer that runs in the place of all other balancing; `None` for none.
+    pub classic: Option<classic::Settings>,
 }
 
 impl Default for Settings {
@@ -196,6 +202,7 @@ impl Default for Settings {
             proxy: true,
             idle_timeout_s: 10,
             hard_timeout_s: 120,
+            classic: None,
         }
     }
 }

@@ -8,9 +8,12 @@
 //!                          reconcile: what a switch has after a reconnect, and what it should have
 //! ```
 //!
+//! A seed balancer (classic), if one was chosen, sees a packet-in behind the stages that all ways of forwarding share.
+//!
 //! Time is a duration since any origin that does not change. No input makes this panic, and what a switch can make
 //! it remember is bounded.
 
+pub mod classic;
 mod controller;
 pub mod cookie;
 mod counters;

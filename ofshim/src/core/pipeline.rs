@@ -5,8 +5,8 @@
 //!   1.0, or fewer:       0 everything --no entry--> controller
 //! ```
 //!
-//! The guard holds what must not travel; balancing is XDP's, its table is there for the balancing by flow entries;
-//! forwarding has the learned entries. A table declares what its entries may match and do, and [`Layout::add`] checks.
+//! The guard holds what must not travel; balancing is XDP's, its table is there for the balancing by flow entries, of
+//! which the seed balancers' are; forwarding has the learned entries. A table declares what its entries may match and do, and [`Layout::add`] checks.
 
 use openflow::{
     Action, Cookie, FlowMod, FlowModCommand, FlowModFlags, Instruction, Match, MatchField, PortNo, TableId,
@@ -29,6 +29,10 @@ const PRIORITY_SHOW: u16 = 95;
 /// Priority of entries that lead answers to the balancer: above the ways to hosts, below the routes, since a connection
 /// straight to a backend has entries of its own.
 const PRIORITY_STEER: u16 = 97;
+/// Priority of a seed balancer's entries for connections: what POX gives its own.
+const PRIORITY_PINNED: u16 = 0x8000;
+/// Priority of entries that show a seed balancer what it has to see: above all forwarding.
+const PRIORITY_SHOWN: u16 = 0x4000;
 /// Priority of entries that drop; above forwarding, since they share its table in 1.0.
 const PRIORITY_HOLD: u16 = 200;
 
@@ -42,6 +46,8 @@ const FLOW_FIELDS: &[&str] = &[
     "ETH_SRC",
     "ETH_TYPE",
     "VLAN_VID",
+    "VLAN_PCP",
+    "IP_DSCP",
     "IP_PROTO",
     "IPV4_SRC",
     "IPV4_DST",
@@ -53,6 +59,15 @@ const FLOW_FIELDS: &[&str] = &[
     "UDP_SRC",
     "UDP_DST",
 ];
+
+/// The fields that entries for connections match.
+const CONNECTION_FIELDS: &[&str] = &[
+    "IN_PORT", "ETH_DST", "ETH_SRC", "ETH_TYPE", "VLAN_VID", "VLAN_PCP", "IP_DSCP", "IP_PROTO", "IPV4_SRC",
+    "IPV4_DST", "TCP_SRC", "TCP_DST",
+];
+
+/// The fields that entries for connections set.
+const REWRITTEN_FIELDS: &[&str] = &["ETH_DST", "ETH_SRC", "IPV4_SRC", "IPV4_DST"];
 
 /// The tables of a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +115,9 @@ const GUARD: TableSpec = TableSpec {
 const BALANCING: TableSpec = TableSpec {
     id: TableId(1),
     name: "balancing",
-    may_match: &[],
-    may_set: &[],
-    may_output: false,
+    may_match: CONNECTION_FIELDS,
+    may_set: REWRITTEN_FIELDS,
+    may_output: true,
     miss: Miss::Goto(TableId(2)),
 };
 const FORWARDING: TableSpec = TableSpec {
@@ -113,7 +128,14 @@ const FORWARDING: TableSpec = TableSpec {
     may_output: true,
     miss: Miss::Controller,
 };
-const EVERYTHING: TableSpec = TableSpec { id: TableId(0), name: "everything", ..FORWARDING };
+const EVERYTHING: TableSpec = TableSpec {
+    id: TableId(0),
+    name: "everything",
+    may_match: FLOW_FIELDS,
+    may_set: REWRITTEN_FIELDS,
+    may_output: true,
+    miss: Miss::Controller,
+};
 
 /// An entry that its table does not admit: a mistake in this program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,6 +186,10 @@ impl Layout {
             (Self::Single(_), Purpose::Ahead) => (EVERYTHING.id, PRIORITY_AHEAD),
             (Self::Three, Purpose::Steer) => (FORWARDING.id, PRIORITY_STEER),
             (Self::Single(_), Purpose::Steer) => (EVERYTHING.id, PRIORITY_STEER),
+            (Self::Three, Purpose::Pinned) => (BALANCING.id, PRIORITY_PINNED),
+            (Self::Single(_), Purpose::Pinned) => (EVERYTHING.id, PRIORITY_PINNED),
+            (Self::Three, Purpose::Shown) => (BALANCING.id, PRIORITY_SHOWN),
+            (Self::Single(_), Purpose::Shown) => (EVERYTHING.id, PRIORITY_SHOWN),
             (Self::Three, _) => (FORWARDING.id, PRIORITY_FORWARD),
             (Self::Single(_), Purpose::Hold) => (EVERYTHING.id, PRIORITY_HOLD),
             (Self::Single(_), _) => (EVERYTHING.id, PRIORITY_FORWARD),
@@ -234,6 +260,48 @@ impl Layout {
         };
         self.admit(&flow_mod)?;
         Ok(flow_mod)
+    }
+
+    /// The flow-mod that adds a seed balancer's entry for a connection: `actions` with what `match_` names.
+    ///
+    /// # Errors
+    /// The entry's table does not admit it.
+    pub fn add_pinned(
+        self,
+        match_: Match,
+        actions: Vec<Action>,
+        sequence: Sequence,
+        timeouts: Timeouts,
+        flags: FlowModFlags,
+    ) -> Result<FlowMod, NotAdmitted> {
+        let (table_id, priority) = self.place(Purpose::Pinned);
+        let flow_mod = FlowMod {
+            cookie: cookie(Purpose::Pinned, sequence),
+            table_id,
+            idle_timeout: timeouts.idle_s,
+            hard_timeout: timeouts.hard_s,
+            priority,
+            flags,
+            match_,
+            instructions: vec![Instruction::ApplyActions(actions)],
+            ..FlowMod::default()
+        };
+        self.admit(&flow_mod)?;
+        Ok(flow_mod)
+    }
+
+    /// The flow-mod that brings what `match_` names to the controller, whatever entries for forwarding there are.
+    #[must_use]
+    pub fn show(self, match_: Match) -> FlowMod {
+        let (table_id, priority) = self.place(Purpose::Shown);
+        FlowMod {
+            cookie: cookie(Purpose::Shown, Sequence::default()),
+            table_id,
+            priority,
+            match_,
+            instructions: vec![Instruction::ApplyActions(vec![Action::to_controller()])],
+            ..FlowMod::default()
+        }
     }
 
     /// The flow-mods that bring every ARP packet, and where IPv6 is matched every neighbour advertisement, to the

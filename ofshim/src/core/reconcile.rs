@@ -247,7 +247,12 @@ pub fn stands(
     let (from_vip, to_vip) = (known.vip_of(key.src).is_some(), known.vip_of(key.dst).is_some());
     let held = inline && (to_vip || known.is_prober(key.dst));
     match entry.purpose {
-        Purpose::TableMiss | Purpose::Route | Purpose::Ahead | Purpose::Steer => false,
+        Purpose::TableMiss
+        | Purpose::Route
+        | Purpose::Ahead
+        | Purpose::Steer
+        | Purpose::Pinned
+        | Purpose::Shown => false,
         Purpose::Hold => held,
         Purpose::Forward | Purpose::Transit if held => false,
         Purpose::Forward if from_vip || to_vip => false,

@@ -418,7 +418,7 @@ impl Session {
     fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let (purpose, sequence) = cookie::read(removed.cookie)?;
         self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
-        let route = matches!(purpose, Purpose::Route | Purpose::Ahead | Purpose::Steer);
+        let route = matches!(purpose, Purpose::Route | Purpose::Ahead | Purpose::Steer | Purpose::Pinned);
         (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
     }
 
@@ -457,7 +457,7 @@ impl Session {
         }
         let refused = cookie::of_refused_add(self.link.version, &error.data).and_then(cookie::read);
         refused
-            .filter(|(purpose, _)| matches!(purpose, Purpose::Route | Purpose::Steer))
+            .filter(|(purpose, _)| matches!(purpose, Purpose::Route | Purpose::Steer | Purpose::Pinned))
             .map(|(purpose, sequence)| Raised::Refused(purpose, sequence))
     }
 }

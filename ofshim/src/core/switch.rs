@@ -8,6 +8,7 @@ use openflow::{
     PacketInReason, PacketInRef, PacketOut, PacketOutRef, Port, PortNo, PortReason, PortStatus,
 };
 
+use super::classic::TCP;
 use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key};
 use super::event::{Forwarding, Level, Settings};
@@ -38,6 +39,17 @@ const PORT_LINES: u32 = 64;
 const HOLD_VIP_S: u16 = 5;
 /// Seconds that answers to probes are dropped by the switch after the last one, and in any case.
 const HOLD_PROBE: Timeouts = Timeouts { idle_s: 10, hard_s: 60 };
+
+/// What entries of ours send to the controller, apart from table-miss entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// ARP.
+    Arp,
+    /// ARP, and TCP of a seed balancer's servers and clients.
+    ArpAndTcp,
+}
 
 /// How many messages there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,13 +185,20 @@ impl Switch {
     }
 
     /// Counts a packet-in, and reads its frame. `None` if it is nobody's: a packet that somebody else's entry sends
-    /// here has been dealt with by that entry, and frames have headers. 1.0 does not tell which entry it was; ARP is
-    /// what ours send, with `proactive` ways.
-    pub fn admit(&mut self, packet: &PacketInRef<'_>, proactive: bool) -> Option<Frame> {
+    /// here has been dealt with by that entry, and frames have headers. 1.0 does not tell which entry it was; `shown` says
+    /// what ours send.
+    pub fn admit(&mut self, packet: &PacketInRef<'_>, shown: Shown) -> Option<Frame> {
         self.counters.packet_ins += 1;
         let known_port = !packet.in_port.is_reserved() || packet.in_port == PortNo::LOCAL;
         let frame = Frame::parse(packet.data).filter(|_| known_port)?;
-        let shown = proactive && packet.cookie.is_none() && frame.ethertype == ETHERTYPE_ARP;
+        let is_arp = frame.ethertype == ETHERTYPE_ARP;
+        let is_tcp = frame.ip.is_some_and(|ip| ip.protocol == TCP);
+        let of_ours = match shown {
+            Shown::Nothing => false,
+            Shown::Arp => is_arp,
+            Shown::ArpAndTcp => is_arp || is_tcp,
+        };
+        let shown = packet.cookie.is_none() && of_ours;
         let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
         (ours || shown).then_some(frame)
     }
@@ -550,7 +569,9 @@ fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
     match purpose {
         Purpose::Hold if ctx.known.vip_of(key.dst).is_some() => Timeouts { idle_s: 0, hard_s: HOLD_VIP_S },
         Purpose::Hold => HOLD_PROBE,
-        Purpose::Ahead | Purpose::Steer => Timeouts { idle_s: 0, hard_s: 0 },
+        Purpose::Ahead | Purpose::Steer | Purpose::Pinned | Purpose::Shown => {
+            Timeouts { idle_s: 0, hard_s: 0 }
+        }
         Purpose::Forward | Purpose::Transit | Purpose::Route | Purpose::TableMiss => {
             Timeouts { idle_s, hard_s }
         }

@@ -20,7 +20,7 @@ pub struct Status {
     pub tls: bool,
     /// The OpenFlow versions it speaks: `1.0`, `1.3`.
     pub openflow: Vec<String>,
-    /// `routed`, `learning` or `hub`.
+    /// `routed`, `learning`, `hub` or `none`.
     pub forwarding: String,
     /// What entries of routes match: `five-tuple`, `addresses`, `port-addresses` or `macs`.
     pub granularity: String,
@@ -48,6 +48,36 @@ pub struct Status {
     pub stopped: BTreeMap<String, u64>,
     /// What is known of the balancer.
     pub balancer: Balancer,
+    /// The seed balancer that runs here; `null` if there is none.
+    pub classic: Option<Classic>,
+}
+
+/// A seed balancer in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Classic {
+    /// `pox`, `nox` or `nox-packets`.
+    pub mode: String,
+    /// The switch that it balances on; `null` before the first connects, and for `nox-packets`.
+    pub switch: Option<String>,
+    /// The address that `pox` balances.
+    pub vip: Option<Ipv4Addr>,
+    /// The servers of `pox`.
+    pub servers: Vec<Server>,
+    /// How many connections it remembers.
+    pub connections: usize,
+}
+
+/// A server of a seed balancer in [`Classic`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Server {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Whether it is alive.
+    pub up: bool,
+    /// The MAC that its answer named, while it is alive.
+    pub mac: Option<String>,
+    /// The port that its answer came in on, while it is alive.
+    pub port: Option<u32>,
 }
 
 /// Link discovery in [`Status`].
@@ -246,7 +276,7 @@ pub struct Flow {
     /// The port that frames leave by; `null` drops them.
     pub out_port: Option<u32>,
     /// `route`, `ahead` (of traffic), `steer` (answers to the one-armed balancer), `forward` (learned), `transit` (from or
-    /// to a virtual MAC), or `hold` (dropped).
+    /// to a virtual MAC), `hold` (dropped), or `pinned` (a connection of the seed balancer).
     pub purpose: String,
     /// The cookie, `0x` and 16 hex digits.
     pub cookie: String,

