@@ -18,12 +18,7 @@ const CLIENT: [u8; 4] = [192, 168, 2, 1];
 const SYN_ECN: u8 = SYN | 0xc0;
 
 fn settings(classic: Classic) -> Settings {
-    Settings {
-        forwarding: Forwarding::Hub,
-        classic: Some(classic),
-        discovery: None,
-        ..Settings::default()
-    }
+    Settings { forwarding: Forwarding::Hub, classic: Some(classic), discovery: None, ..Settings::default() }
 }
 
 fn repaired() -> Classic {
@@ -89,7 +84,7 @@ fn pass(net: &mut Net, s1: ConnId, alive: &[u8], time: Duration) {
         net.pass(Duration::from_millis(100));
         for (port, bytes) in net.emitted(s1) {
             let number = u8::try_from(port).unwrap();
-            let asks = bytes.len() == 42 && bytes[12..14] == [8, 6] && bytes[..6] == host(number).0;
+            let asks = bytes.len() == 42 && bytes[20..22] == [0, 1] && bytes[..6] == host(number).0;
             if asks && alive.contains(&number) {
                 let from = MacAddr(bytes[6..12].try_into().unwrap());
                 let mine: [u8; 4] = bytes[38..42].try_into().unwrap();
@@ -154,7 +149,10 @@ fn packets_macs_are_known_for_five_seconds_whatever_they_send() {
         }
     }
     let took = net.now - learned;
-    assert!(took >= Duration::from_secs(5) && took <= Duration::from_millis(6100), "swept once a second: {took:?}");
+    assert!(
+        took >= Duration::from_secs(5) && took <= Duration::from_millis(6100),
+        "swept once a second: {took:?}"
+    );
     // A move counts anew, and is logged.
     net.inject(s1, 1, &frame(host(1), BROADCAST));
     net.pass(Duration::from_secs(4));
@@ -232,7 +230,10 @@ fn packets_a_syn_with_flags_of_ecn_is_missed_and_a_repeated_one_moves() {
     let (mut net, s1) = introduced(Version::V1_0, Classic::NoxPackets);
     assert_eq!(net.inject(s1, 1, &request(1, SYN_ECN)), [2, 3, 4, 5, 6]);
     assert_eq!(net.controller.status(&[], net.now).classic.unwrap().connections, 0);
-    assert_eq!([send(&mut net, s1, 2, SYN), send(&mut net, s1, 2, SYN), send(&mut net, s1, 2, SYN)], [2, 3, 2]);
+    assert_eq!(
+        [send(&mut net, s1, 2, SYN), send(&mut net, s1, 2, SYN), send(&mut net, s1, 2, SYN)],
+        [2, 3, 2]
+    );
 }
 
 #[test]
@@ -329,7 +330,7 @@ fn installed_a_silent_host_loses_its_turn_and_an_idle_one_keeps_it() {
             ]))
         });
         assert_eq!(of_three.count(), 0);
-        assert_eq!(connections(&net), 0);
+        assert_eq!(connections(&net), 2, "those of the other host are left");
         assert_eq!(opened(&mut net, s1, 11..15), [2, 2, 2, 2]);
         assert_eq!(send(&mut net, s1, 2, SYN), 2, "a client that begins anew is served");
         // It comes back as soon as it says something.
@@ -416,7 +417,10 @@ fn installed_one_switch_is_balanced_on_and_the_others_flood() {
         let mut net = Net::new(settings(Classic::Nox { nox, dpid: Some(DatapathId(2)) }));
         let s1 = net.connect(Model::new(version, 1, 6));
         let s2 = net.connect(Model::new(version, 2, 6));
-        assert_eq!(net.logged("Ignoring switch 0000000000000001: nox balances on switch 0000000000000002"), 1);
+        assert_eq!(
+            net.logged("Ignoring switch 0000000000000001: nox balances on switch 0000000000000002"),
+            1
+        );
         introduce(&mut net, s1);
         assert_eq!(net.inject(s1, 1, &request(1, SYN)), [2, 3, 4, 5, 6]);
         introduce(&mut net, s2);

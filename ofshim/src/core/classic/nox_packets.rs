@@ -129,7 +129,8 @@ impl NoxPackets {
         out: &mut Vec<Out>,
     ) -> Next {
         if frame.ethertype == ETHERTYPE_LLDP {
-            return Next::Drop;
+            out.extend(switch.send_on(packet, Vec::new()));
+            return Next::Taken;
         }
         let at = Place::new(switch.dpid, packet.in_port);
         self.learn(frame, at, now, out);

@@ -181,11 +181,13 @@ impl Nox {
     ) -> Next {
         self.now = now;
         if frame.is_link_local() {
-            return Next::Drop;
+            out.extend(switch.send_on(packet, Vec::new()));
+            return Next::Taken;
         }
         self.learn(switch, packet.in_port, frame, out);
         if frame.dst == ASKER {
-            return Next::Drop;
+            out.extend(switch.send_on(packet, Vec::new()));
+            return Next::Taken;
         }
         let Some(segment) = Segment::of(frame, packet.data) else { return Next::Flood };
         let key = Key { vlan: frame.vlan, tuple: segment.tuple };
