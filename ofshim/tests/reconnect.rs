@@ -35,7 +35,6 @@ fn foreign(table: u8, priority: u16, match_: Match, out: PortNo) -> model::Flow 
         instructions: vec![Instruction::ApplyActions(vec![Action::output(out)])],
         added: Duration::ZERO,
         used: Duration::ZERO,
-        packets: 0,
     }
 }
 

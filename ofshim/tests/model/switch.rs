@@ -25,7 +25,6 @@ pub struct Flow {
     pub instructions: Vec<Instruction>,
     pub added: Duration,
     pub used: Duration,
-    pub packets: u64,
 }
 
 /// The switch.
@@ -276,7 +275,6 @@ impl Model {
                     instructions: flow_mod.instructions,
                     added: self.now,
                     used: self.now,
-                    packets: 0,
                 });
             }
             FlowModCommand::DeleteStrict => {
@@ -305,7 +303,8 @@ impl Model {
             duration_nsec: 0,
             idle_timeout: flow.idle_s,
             hard_timeout: three.then_some(flow.hard_s),
-            packet_count: flow.packets,
+            // Packets are not counted: one stands for any.
+            packet_count: u64::from(flow.used > flow.added),
             byte_count: 0,
             match_: self.listed(&flow.match_),
         };
@@ -358,7 +357,6 @@ impl Model {
                 return;
             };
             hit.used = now;
-            hit.packets += 1;
             let (instructions, cookie, miss) = (hit.instructions.clone(), hit.cookie, hit.priority == 0);
             let mut next = None;
             for instruction in &instructions {
