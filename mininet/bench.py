@@ -18,13 +18,21 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn, Optional, Sequence
+from typing import Any, Optional, Sequence
 
-from demo import PIN_ROOT, CannotRun, Interrupted, check_machine, executable, on_signal
+from bench_cli import (
+    STATUS_INCOMPLETE,
+    Parser,
+    duration,
+    mode_list,
+    round_count,
+    run_main,
+    say,
+)
+from demo import PIN_ROOT, CannotRun, check_machine, executable
 
 MODES = ("direct", "ovs-nat", "inline-redirect", "inline-pass", "onearm-nat", "onearm-dsr")
 """The modes, in the order in which a round has them."""
@@ -33,45 +41,6 @@ METRICS = ("bulk", "connections", "udp", "latency")
 """The measurements of a mode."""
 
 WORK_PREFIX = "lb-bench-"
-STATUS_INCOMPLETE = 1
-STATUS_CANNOT_RUN = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers wrong arguments with one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the reason and end with status 2."""
-        self.exit(STATUS_CANNOT_RUN, f"bench: {message}; see --help\n")
-
-
-def mode_list(text: str) -> list[str]:
-    """Parse ``--modes``: names with commas between them, in the usual order."""
-    names = [name for name in text.split(",") if name]
-    unknown = [name for name in names if name not in MODES]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"{', '.join(unknown) or 'nothing'}: use some of {', '.join(MODES)}"
-        )
-    return [mode for mode in MODES if mode in names]
-
-
-def round_count(text: str) -> int:
-    """Parse ``--rounds``."""
-    if not (text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"{text}: use a number from 1 to 1000")
-    return int(text)
-
-
-def duration(text: str) -> float:
-    """Parse ``--seconds``."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 600:
-        raise argparse.ArgumentTypeError(f"{text}: use a number from 0.1 to 600")
-    return seconds
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,7 +59,11 @@ def parser() -> argparse.ArgumentParser:
         help="seconds of each measurement (%(default)s)",
     )
     result.add_argument(
-        "--modes", type=mode_list, default=list(MODES), metavar="LIST", help=f"of {','.join(MODES)}"
+        "--modes",
+        type=mode_list(MODES),
+        default=list(MODES),
+        metavar="LIST",
+        help=f"of {','.join(MODES)}",
     )
     return result
 
@@ -148,26 +121,16 @@ def measure(args: argparse.Namespace, bench: Any) -> list[str]:
     return failures
 
 
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Check the arguments and the machine, then run."""
     args = parser().parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, on_signal)
-    try:
+
+    def run() -> int:
         args.lb, args.traffic = executable(args.lb), executable(args.traffic)
         check_machine()
         return run_bench(args)
-    except CannotRun as error:
-        say(f"bench: {error}")
-        return STATUS_CANNOT_RUN
-    except Interrupted as error:
-        say(f"bench: ended by {signal.Signals(error.signum).name}, cleaned up")
-        return 128 + error.signum
+
+    return run_main("bench", run)
 
 
 if __name__ == "__main__":

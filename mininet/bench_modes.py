@@ -7,9 +7,9 @@ import json
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
-from bench_net import CLIENT, CONTROL_PORT, LOAD_PORT, BenchNetwork
+from bench_net import CLIENT, CONTROL_PORT, LOAD_PORT, LOAD_SERVICES, BenchNetwork
 from demo_lb import Balancer, placement_text
 from demo_net import BACKENDS, BALANCER, VIP, DemoError
 from lb_mininet import own_vip
@@ -37,20 +37,35 @@ LATENCY_RATE = 200
 """Requests a second while latency is measured: far from what any mode bears."""
 
 
-def config_text(placement: str, mode: str, attach: Sequence[str], host: str) -> str:
-    """The balancer's configuration: one VIP for TCP, one for UDP."""
+def config_text(
+    placement: str,
+    mode: str,
+    attach: Sequence[str],
+    host: str,
+    backends: Iterable[str] = tuple(BACKENDS.values()),
+    services: Sequence[tuple[str, int]] = LOAD_SERVICES,
+) -> str:
+    """The balancer's configuration: a VIP for each of ``services``.
+
+    With a placement of ``""`` it says nothing about one.
+    """
     lines = []
-    for protocol in ("tcp", "udp"):
-        lines += ["[[vip]]", f'name = "{protocol}"', f'address = "{VIP}"', f"port = {LOAD_PORT}"]
+    addresses = list(backends)
+    for protocol, port in services:
+        name = f"{protocol}-{port}"
+        lines += ["[[vip]]", f'name = "{name}"', f'address = "{VIP}"', f"port = {port}"]
         lines += [f'protocol = "{protocol}"', f'mode = "{mode}"']
-        for backend in BACKENDS.values():
+        for backend in addresses:
             lines += ["[[vip.backend]]", f'address = "{backend}"']
-    lines.append(placement_text(placement, attach, host))
-    # A machine that is busy with the measurement is no reason to take a backend out.
-    lines += ["[health]", "interval_ms = 1000", "timeout_ms = 1000"]
+    if placement:
+        lines.append(placement_text(placement, attach, host))
     # The measurement opens connections as fast as it can.
     lines += ["[connections]", "max_new_per_s = 0"]
     return "\n".join(lines) + "\n"
+
+
+CALM_HEALTH = "[health]\ninterval_ms = 1000\ntimeout_ms = 1000\n"
+"""A machine that is busy with the measurement is no reason to take a backend out."""
 
 
 class Bench:
@@ -114,7 +129,7 @@ class Bench:
         self.network.set_flows(entries)
 
     def _balance(self, undo: contextlib.ExitStack, config: str) -> None:
-        self.balancer.config.write_text(config)
+        self.balancer.config.write_text(config + CALM_HEALTH)
         undo.callback(self._stop_balancer)
         undo.callback(self.network.know_vip, False)
         self.balancer.start()
@@ -193,15 +208,18 @@ class Bench:
 def metrics(samples: dict[str, list[float]]) -> dict[str, Any]:
     """Unit, least, middle and largest of each figure that was measured."""
     return {
-        figure: {
-            "unit": UNITS[figure],
-            "min": min(values),
-            "median": statistics.median(values),
-            "max": max(values),
-            "samples": values,
-        }
-        for figure, values in samples.items()
-        if values
+        figure: summed_up(UNITS[figure], values) for figure, values in samples.items() if values
+    }
+
+
+def summed_up(unit: str, values: Sequence[float]) -> dict[str, Any]:
+    """Least, middle and largest of samples."""
+    return {
+        "unit": unit,
+        "min": min(values),
+        "median": statistics.median(values),
+        "max": max(values),
+        "samples": list(values),
     }
 
 

@@ -5,52 +5,72 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from demo_net import BACKENDS, BALANCER, VIP, DemoError, Network, run
+from lb_mininet import OPENFLOW_PROTOCOLS
 
 CLIENT = "h3"
 LOAD_PORT = 9000
 CONTROL_PORT = 9001
+LOAD_SERVICES = (("tcp", LOAD_PORT), ("udp", LOAD_PORT))
 VIP_MAC = "02:6c:0a:00:01:01"
 """The VIP's MAC: the one that the balancer gives it by default."""
-
-OPENFLOW = "OpenFlow13"
 
 
 class BenchNetwork(Network):
     """The demonstration's network with a host that only balances, and no
-    controller: what the switch does is in entries that never change."""
+    controller: what the switch does is in entries that never change.
 
-    def __init__(self, work_dir: Path, tag: str) -> None:
-        super().__init__(work_dir, "1.3", "onearm", tag)
+    ``backends`` has the address of each backend by its role.
+    """
+
+    def __init__(
+        self,
+        work_dir: Path,
+        tag: str,
+        backends: Mapping[str, str] = BACKENDS,
+        openflow: str = "1.3",
+    ) -> None:
+        super().__init__(work_dir, openflow, "onearm", tag)
+        self.backends = dict(backends)
 
     def start_plain(self, traffic: str) -> None:
         """Build everything, forward by learned MACs, start the servers."""
         self.mininet.build()
         self.mininet.start()
         self.set_flows([])
-        for role in BACKENDS:
-            # The side that closes waits out old segments, and would refuse
-            # new connections of the same ports when it has too many to wait for.
-            self.run(role, ["sysctl", "-q", "-w", "net.ipv4.tcp_max_tw_buckets=0"])
+        for role in self.backends:
             self.start_traffic_server(role, traffic)
-        for role in BACKENDS:
+        for role in self.backends:
             if not self.ping(CLIENT, role):
                 raise DemoError(f"{CLIENT} does not reach {role}")
 
     def start_traffic_server(self, role: str, traffic: str) -> None:
-        """Start the server of a backend; it says when it is ready."""
+        """Start bench-traffic's server on a backend."""
+        # The side that closes waits out old segments, and would refuse
+        # new connections of the same ports when it has too many to wait for.
+        self.run(role, ["sysctl", "-q", "-w", "net.ipv4.tcp_max_tw_buckets=0"])
         ports = ["--port", str(LOAD_PORT), "--control", str(CONTROL_PORT)]
+        self.start_server(role, [traffic, "serve", *ports])
+
+    def start_server(self, role: str, command: Sequence[str]) -> None:
+        """Start a server on a host; it prints ``ready`` when it listens."""
+        name = Path(command[0]).name
         read_end, write_end = os.pipe()
         with os.fdopen(read_end) as output:
             try:
-                process = self.spawn(role, [traffic, "serve", *ports], stdout=write_end)
+                process = self.spawn(role, command, stdout=write_end)
             finally:
                 os.close(write_end)
-            self.processes[f"traffic-{role}"] = process
+            self.processes[f"{name}-{role}"] = process
             if output.readline().strip() != "ready":
-                raise DemoError(f"{role}: bench-traffic does not listen")
+                raise DemoError(f"{role}: {name} does not listen")
+
+    @property
+    def protocol(self) -> str:
+        """What Open vSwitch's tools call the version that the switch speaks."""
+        return OPENFLOW_PROTOCOLS[self.openflow]
 
     def port_number(self, role: str) -> int:
         """The OpenFlow number of the switch's port to a host."""
@@ -69,27 +89,36 @@ class BenchNetwork(Network):
     def set_flows(self, entries: Iterable[str]) -> None:
         """Forward by learned MACs, apart from ``entries``; forget the MACs."""
         name = self.switch.name
-        run(["ovs-ofctl", "-O", OPENFLOW, "del-flows", name])
+        run(["ovs-ofctl", "-O", self.protocol, "del-flows", name])
         for entry in ["priority=0,actions=NORMAL", *entries]:
-            run(["ovs-ofctl", "-O", OPENFLOW, "add-flow", name, entry])
+            run(["ovs-ofctl", "-O", self.protocol, "add-flow", name, entry])
         run(["ovs-appctl", "-T", "5", "fdb/flush", name])
 
-    def nat_entries(self) -> list[str]:
-        """Entries that balance by themselves: a client's ports in turn."""
+    def nat_entries(
+        self, roles: Sequence[str] = (), services: Sequence[tuple[str, int]] = LOAD_SERVICES
+    ) -> list[str]:
+        """Entries that balance by themselves: a client's ports in turn.
+
+        To ``roles`` (default: all backends), each of ``services``.
+        """
+        roles = list(roles or self.backends)
         client = self.port_number(CLIENT)
-        address = self.node(CLIENT).IP()
+        turns = turns_of(roles)
         entries = []
-        for turn, (role, backend) in enumerate(BACKENDS.items()):
-            port, mac = self.port_number(role), self.mac(role)
-            for protocol in ("tcp", "udp"):
-                entries += [
-                    f"priority=100,{protocol},in_port={client},nw_dst={VIP},tp_dst={LOAD_PORT},"
-                    f"tp_src={turn}/0x1,actions=set_field:{mac}->eth_dst,"
-                    f"set_field:{backend}->ip_dst,output:{port}",
-                    f"priority=100,{protocol},in_port={port},nw_src={backend},nw_dst={address},"
-                    f"tp_src={LOAD_PORT},actions=set_field:{VIP_MAC}->eth_src,"
-                    f"set_field:{VIP}->ip_src,output:{client}",
-                ]
+        for protocol, service in services:
+            for turn, role in enumerate(turns):
+                entries.append(
+                    f"priority=100,{protocol},in_port={client},nw_dst={VIP},tp_dst={service},"
+                    f"tp_src={turn}/{len(turns) - 1:#x},actions=set_field:{self.mac(role)}->eth_dst,"
+                    f"set_field:{self.backends[role]}->ip_dst,output:{self.port_number(role)}"
+                )
+            for role in roles:
+                entries.append(
+                    f"priority=100,{protocol},in_port={self.port_number(role)},"
+                    f"nw_src={self.backends[role]},nw_dst={self.node(CLIENT).IP()},"
+                    f"tp_src={service},actions=set_field:{VIP_MAC}->eth_src,"
+                    f"set_field:{VIP}->ip_src,output:{client}"
+                )
         return entries
 
     def steering_entries(self) -> list[str]:
@@ -97,9 +126,9 @@ class BenchNetwork(Network):
         balancer = self.port_number(BALANCER)
         return [
             f"priority=100,{protocol},in_port={self.port_number(role)},nw_src={backend},"
-            f"tp_src={LOAD_PORT},actions=output:{balancer}"
-            for role, backend in BACKENDS.items()
-            for protocol in ("tcp", "udp")
+            f"tp_src={service},actions=output:{balancer}"
+            for role, backend in self.backends.items()
+            for protocol, service in LOAD_SERVICES
         ]
 
     def know_vip(self, known: bool) -> None:
@@ -119,13 +148,21 @@ class BenchNetwork(Network):
 
     def shape(self, on: bool) -> None:
         """Put a queue that shapes on the switch's ports, too fast to be felt."""
-        for role in (*BACKENDS, CLIENT):
+        for role in (*self.backends, CLIENT):
             device = ["dev", self.port_name(role), "root"]
             if on:
                 rate = ["rate", "100gbit", "burst", "16mb", "latency", "50ms"]
                 run(["tc", "qdisc", "replace", *device, "tbf", *rate])
             else:
                 run(["tc", "qdisc", "del", *device])
+
+
+def turns_of(roles: Sequence[str]) -> list[str]:
+    """The roles in turn, repeated to a power of two: which port goes where."""
+    count = 1
+    while count < len(roles):
+        count *= 2
+    return [roles[turn % len(roles)] for turn in range(count)]
 
 
 def cpu_model(cpuinfo: str) -> Optional[str]:

@@ -128,6 +128,15 @@ class Balancer:
         """The daemon's socket."""
         return self.run_dir / "lb.sock"
 
+    @property
+    def pid(self) -> Optional[int]:
+        """The daemon's process, while there is one."""
+        return None if self._process is None else self._process.pid
+
+    def reload(self) -> None:
+        """Let the daemon read its file again."""
+        self._ask("reload")
+
     def command(self, *arguments: str) -> str:
         """What a person would type to ask this balancer."""
         return " ".join([*self._base, *arguments])

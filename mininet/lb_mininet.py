@@ -346,6 +346,8 @@ class OfshimController(Controller):
     ``/tmp/ofshim-NAME.log``), ``options`` further arguments.
     """
 
+    program = "ofshim"
+
     def __init__(
         self,
         name: str,
@@ -419,10 +421,10 @@ class OfshimController(Controller):
         while not port_in_use(self.port):
             status = self.process.poll()
             if status is not None:
-                fail(f"ofshim ended with status {status}: {last_line(self.log_file)}")
+                fail(f"{self.program} ended with status {status}: {last_line(self.log_file)}")
             if time.monotonic() > deadline:
                 self.end_process()
-                fail(f"ofshim does not listen on port {self.port}; see {self.log_file}")
+                fail(f"{self.program} does not listen on port {self.port}; see {self.log_file}")
             time.sleep(0.02)
 
     def end_process(self) -> None:

@@ -39,6 +39,8 @@ enum Command {
     Demo(commands::demo::Args),
     /// Measure what the balancer and its controller cost
     Bench(commands::bench::Args),
+    /// Compare every way to balance in Mininet: XDP, OpenFlow, POX's and NOX's
+    Compare(commands::compare::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::TestKernel => commands::test_kernel::run(),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),

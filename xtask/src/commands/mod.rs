@@ -3,7 +3,10 @@
 pub mod bench;
 pub mod build_ebpf;
 pub mod ci;
+pub mod compare;
 pub mod demo;
+mod results;
 pub mod setup;
+mod svg;
 pub mod test;
 pub mod test_kernel;

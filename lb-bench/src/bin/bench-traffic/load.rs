@@ -7,9 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use lb_bench::protocol::Task;
 use serde_json::{Value, json};
 
-use crate::serve::{ANSWER, Task};
+use crate::serve::ANSWER;
 
 /// A connection or answer that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);

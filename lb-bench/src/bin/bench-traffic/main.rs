@@ -1,7 +1,7 @@
 //! Traffic between hosts: a server that counts, and clients that offer load and print what came of it as one JSON object.
 //! `cargo xtask bench mininet` runs both in the namespaces of hosts.
 //!
-//! A connection begins with a byte that says what it is for: see [`serve::Task`].
+//! A connection begins with a byte that says what it is for: see [`lb_bench::protocol::Task`].
 
 mod load;
 mod serve;

@@ -8,19 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-
-/// What a connection is for, its first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Task {
-    /// A small answer, then the server closes.
-    Request = b'R',
-    /// The client sends until it closes its side; the answer is how many bytes came, eight bytes in network order.
-    Bulk = b'B',
-}
+use lb_bench::protocol::{ANSWER_BYTES, Task};
 
 /// What a request is answered with.
-pub const ANSWER: [u8; 128] = [b'a'; 128];
+pub const ANSWER: [u8; ANSWER_BYTES] = [b'a'; ANSWER_BYTES];
 /// Threads that accept connections and serve them.
 const WORKERS: usize = 8;
 /// Datagrams that are taken in one call.
@@ -70,12 +61,10 @@ fn serve(mut stream: TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut task = [0];
     stream.read_exact(&mut task)?;
-    if task[0] == Task::Request as u8 {
-        stream.write_all(&ANSWER)?;
-        return Ok(());
-    }
-    if task[0] != Task::Bulk as u8 {
-        bail!("unknown task {}", task[0]);
+    match Task::of(task[0]) {
+        Some(Task::Bulk) => {}
+        Some(Task::Request) => return Ok(stream.write_all(&ANSWER)?),
+        Some(Task::Hold) | None => bail!("task {} is not served here", task[0]),
     }
     let mut buffer = vec![0; 1 << 18];
     let mut total = 0u64;

@@ -3,13 +3,11 @@
 mod controller;
 mod datapath;
 mod mininet;
-mod svg;
 
-use std::fs;
-use std::path::Path;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use super::results::{array, text, write};
+use super::svg;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -35,20 +33,4 @@ pub fn run(args: &Args) -> Result<u8> {
         What::Mininet(args) => mininet::run(args),
         What::Controller(args) => controller::run(args),
     }
-}
-
-/// Writes a file, and the folders that it is in.
-fn write(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("?")
 }

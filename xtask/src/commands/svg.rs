@@ -162,7 +162,8 @@ pub fn short(value: f64) -> String {
     format!("{text}{unit}")
 }
 
-fn escaped(text: &str) -> String {
+/// Text as it stands between the tags and in the attributes of SVG and HTML.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
