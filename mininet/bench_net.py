@@ -91,8 +91,19 @@ class BenchNetwork(Network):
         name = self.switch.name
         run(["ovs-ofctl", "-O", self.protocol, "del-flows", name])
         for entry in ["priority=0,actions=NORMAL", *entries]:
-            run(["ovs-ofctl", "-O", self.protocol, "add-flow", name, entry])
+            self.add_flow(entry)
         run(["ovs-appctl", "-T", "5", "fdb/flush", name])
+
+    def add_flow(self, entry: str) -> None:
+        """Add an entry to those that are there."""
+        run(["ovs-ofctl", "-O", self.protocol, "add-flow", self.switch.name, entry])
+
+    def replace_flows(self, entries: Iterable[str]) -> None:
+        """Go over to other ``entries`` in one step: no packet meets neither."""
+        wanted = self.work_dir / "entries.txt"
+        wanted.write_text("\n".join(["priority=0,actions=NORMAL", *entries]) + "\n")
+        command = ["ovs-ofctl", "-O", self.protocol, "--bundle", "replace-flows"]
+        run([*command, self.switch.name, str(wanted)])
 
     def nat_entries(
         self, roles: Sequence[str] = (), services: Sequence[tuple[str, int]] = LOAD_SERVICES
@@ -121,14 +132,16 @@ class BenchNetwork(Network):
                 )
         return entries
 
-    def steering_entries(self) -> list[str]:
+    def steering_entries(
+        self, services: Sequence[tuple[str, int]] = LOAD_SERVICES, priority: int = 100
+    ) -> list[str]:
         """Entries that lead the backends' answers to the balancer's host."""
         balancer = self.port_number(BALANCER)
         return [
-            f"priority=100,{protocol},in_port={self.port_number(role)},nw_src={backend},"
+            f"priority={priority},{protocol},in_port={self.port_number(role)},nw_src={backend},"
             f"tp_src={service},actions=output:{balancer}"
             for role, backend in self.backends.items()
-            for protocol, service in LOAD_SERVICES
+            for protocol, service in services
         ]
 
     def know_vip(self, known: bool) -> None:

@@ -29,6 +29,9 @@ ASKED_RATE = 800
 """A rate at which every mode is measured, whether it bears it or not."""
 
 FIRST_RATE = 100
+OVS_COUNTS_S = 1.5
+"""The switch counts what its datapath did within this time."""
+
 SETTLE_S = 1.0
 """Until what the set-up makes is in the switch."""
 
@@ -142,8 +145,9 @@ class Measure:
             load = ("--rate", str(STEADY_RATE), *self.seconds(2))
             result = scene.offer("open", *load)
         took = time.monotonic() - began
-        for name, pid in pids.items():
-            self.keep(f"cpu_{name}", 100 * (self.spent(pid) - before[name]) / took)
+        spent = {name: self.spent(pid) - before[name] for name, pid in pids.items()}
+        for name, seconds in spent.items():
+            self.keep(f"cpu_{name}", 100 * seconds / took)
         for name in ("controller", "balancer"):
             if name not in pids:
                 self.keep(f"cpu_{name}", None, "no such process")
@@ -175,6 +179,7 @@ class Measure:
         if self.scene.controller is None:
             return None
         if self.scene.controller.program == "POX":
+            time.sleep(OVS_COUNTS_S)
             return meter.missed_packets(self.scene.entry_dump("dump-tables"))
         metrics = self.scene.ask_ofshim("metrics")
         return meter.metric_sum(metrics, "ofshim_switch_packet_ins_total")

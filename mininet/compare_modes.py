@@ -49,6 +49,7 @@ NO_BALANCER_FIGURES = {
     "memory_balancer": NO_BALANCER,
     "memory_kernel": NO_BALANCER,
 }
+STEERING_PRIORITY = 65000
 CHURN_FIGURES = ("churn_flows", "broken_before", "broken_scale_out", "broken_scale_in")
 
 
@@ -74,7 +75,7 @@ def use_static_entries(scene: Scene) -> None:
 
 def static_entries_for(*roles: str) -> Action:
     """Other entries: the ports of clients are dealt out anew."""
-    return lambda scene: scene.network.set_flows(scene.network.nat_entries(roles, SERVICES))
+    return lambda scene: scene.network.replace_flows(scene.network.nat_entries(roles, SERVICES))
 
 
 # The two old systems: a pool that is given once, of which those who answer count
@@ -101,7 +102,7 @@ def give_address(scene: Scene, role: str) -> None:
     network = scene.network
     device = network.interface(role).name
     network.run(role, ["ip", "address", "add", f"{VIP}/8", "dev", device])
-    network.try_run(role, ["ping", "-c", "1", "-W", "1", "-I", VIP, network.node("h3").IP()])
+    network.try_run(role, ["ping", "-c", "1", "-W", "1", "-I", VIP, network.node(CLIENT).IP()])
 
 
 # The controller balances
@@ -157,13 +158,36 @@ def nox_mode(name: str, label: str) -> Mode:
 # XDP
 
 
-def xdp_mode(name: str, label: str, placement: str, mode: str) -> Mode:
-    """``lb`` balances, ofshim forwards all else, by MACs."""
+def route_by_macs(scene: Scene) -> None:
+    """ofshim forwards by entries that match MACs: none for each connection."""
+    scene.control_by_ofshim("--match", "macs")
+
+
+def learn_macs(scene: Scene) -> None:
+    """The same from a learning switch, which leads no answers back by itself."""
+    scene.control_by_ofshim("--forwarding", "learning")
+
+
+def lead_answers_back(scene: Scene) -> None:
+    """The backends' answers go to the balancer by entries that do not change."""
+    for entry in scene.network.steering_entries(SERVICES, STEERING_PRIORITY):
+        scene.network.add_flow(entry)
+
+
+def xdp_mode(
+    name: str, label: str, placement: str, mode: str, control: Action, also: Action = nothing
+) -> Mode:
+    """``lb`` balances, ofshim forwards all else."""
+
+    def prepare(scene: Scene) -> None:
+        scene.balance(placement, mode)
+        also(scene)
+
     return Mode(
         name,
         label,
-        control=lambda scene: scene.control_by_ofshim("--match", "macs"),
-        prepare=lambda scene: scene.balance(placement, mode),
+        control=control,
+        prepare=prepare,
         grow=lambda scene: scene.reload(placement, mode, ALL_BACKENDS),
         shrink=lambda scene: scene.reload(placement, mode, POOL),
     )
@@ -216,9 +240,11 @@ ALL = (
     openflow_mode("reactive", "ofshim, reactive entries"),
     openflow_mode("group", "ofshim, select group"),
     openflow_mode("learn", "ofshim, learn action"),
-    xdp_mode("inline", "XDP inline, nat", "inline", "nat"),
-    xdp_mode("onearm-nat", "XDP one-armed, nat", "onearm", "nat"),
-    xdp_mode("onearm-dsr", "XDP one-armed, dsr", "onearm", "dsr"),
+    xdp_mode("inline", "XDP inline, nat", "inline", "nat", route_by_macs),
+    xdp_mode(
+        "onearm-nat", "XDP one-armed, nat", "onearm", "nat", learn_macs, lead_answers_back
+    ),
+    xdp_mode("onearm-dsr", "XDP one-armed, dsr", "onearm", "dsr", route_by_macs),
     pox_mode(
         "pox-original",
         "POX itself",

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn slow_answers_break_it_too() {
         let result =
-            climb(&LIMITS, |rate| Ok(service(rate, 1e9, if rate > 150.0 { 200_000 } else { 50_000 })))
+            climb(&LIMITS, |rate| Ok(service(rate, 1e9, if rate > 100.0 { 200_000 } else { 50_000 })))
                 .unwrap();
         assert_eq!(result["last_good"]["rate"], 100.0);
         assert!(result["breaking"]["p99_us"].as_f64().unwrap() > 100_000.0);
