@@ -42,7 +42,7 @@ WORK_PREFIX = "lb-compare-"
 
 
 def flow_count(text: str) -> int:
-    """Parse ``--flows``."""
+    """Parse ``--flows`` and ``--most``."""
     if not (text.isdecimal() and 1 <= int(text) <= 60_000):
         raise argparse.ArgumentTypeError(f"{text}: use a number from 1 to 60000")
     return int(text)
@@ -73,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
         "--modes", type=mode_list(MODES), metavar="LIST", help=f"of {','.join(MODES)}"
     )
     result.add_argument(
+        "--most",
+        type=flow_count,
+        default=51_200,
+        metavar="N",
+        help="the largest rate to offer, connections/s (%(default)s)",
+    )
+    result.add_argument(
         "--flows",
         type=flow_count,
         default=3000,
@@ -97,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace) -> Settings:
     """What is measured, and how long."""
     if args.quick:
-        return Settings(rounds=1, seconds=1.0, flows=0, churn_seconds=0.0)
-    return Settings(args.rounds, args.seconds, args.flows, args.churn_seconds)
+        return Settings(rounds=1, seconds=1.0, most=args.most, flows=0, churn_seconds=0.0)
+    return Settings(args.rounds, args.seconds, args.most, args.flows, args.churn_seconds)
 
 
 def modes_of(args: argparse.Namespace) -> tuple[list[str], dict[str, str]]:

@@ -187,7 +187,8 @@ class Measure:
     def climb(self) -> None:
         """Rising load until it breaks."""
         with self.watched_entries():
-            result = self.scene.offer("step", "--first", str(FIRST_RATE), *self.seconds())
+            rates = ("--first", str(FIRST_RATE), "--most", str(self.wanted.most))
+            result = self.scene.offer("step", *rates, *self.seconds())
             steps = {round(step["rate"]): step for step in result["steps"]}
             if ASKED_RATE not in steps:
                 load = ("--rate", str(ASKED_RATE), *self.seconds())

@@ -39,6 +39,8 @@ class Settings:
 
     rounds: int
     seconds: float
+    most: int
+    """The largest rate that is offered, connections a second."""
     flows: int
     churn_seconds: float
 
