@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -196,7 +197,7 @@ def measure(
                     facts["datapath"] = scene.network.switch.datapath_name
                     failed = measure_mode(scene, wanted, results, progress)
                     failures += [f"{place}: {failure}" for failure in failed]
-            except (DemoError, SetupError) as error:
+            except (DemoError, SetupError, subprocess.SubprocessError, OSError) as error:
                 failures.append(f"{place}: {error}")
                 results.could_not(name, str(error))
                 say(failures[-1])

@@ -37,7 +37,6 @@ SETTLE_S = 1.0
 
 DEAD_RATE = 100
 DEAD_SEGMENT_S = 3.0
-DEAD_LIMIT_S = 30.0
 ENTRIES_LIMIT_S = 45.0
 VICTIM = "h2"
 OVS_PID = Path("/var/run/openvswitch/ovs-vswitchd.pid")
@@ -60,7 +59,7 @@ def measure_mode(
         progress(what)
         try:
             step()
-        except DemoError as error:
+        except (DemoError, subprocess.SubprocessError, OSError) as error:
             failed.append(f"{what}: {error}")
             progress(failed[-1])
             for metric in metrics:
@@ -254,6 +253,7 @@ class Measure:
     def dead_backend(self) -> None:
         """A backend hangs: how long does it get new connections?"""
         scene = self.scene
+        limit_s = scene.mode.dead_limit_s
         options = ("--rate", str(DEAD_RATE), "--seconds", str(DEAD_SEGMENT_S))
         segment = scene.start_offer("alive", *options)
         time.sleep(0.5)
@@ -265,8 +265,8 @@ class Measure:
                 if result["last_failed_ns"] is None and result["begin_ns"] > dead_ns:
                     break
                 last_ns = max(last_ns, result["last_failed_ns"] or 0)
-                if time.monotonic_ns() - dead_ns > DEAD_LIMIT_S * 1e9:
-                    self.keep("dead_backend", None, f"not within {DEAD_LIMIT_S:.0f} s")
+                if time.monotonic_ns() - dead_ns > limit_s * 1e9:
+                    self.keep("dead_backend", None, f"not within {limit_s:.0f} s")
                     return
                 segment = scene.start_offer("alive", *options)
             self.keep("dead_backend", (last_ns - dead_ns) / 1e9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
 
+from bench_net import CLIENT
 from compare_names import OFSHIM_MODES
 from compare_scene import BACKENDS, POOL, SERVICES, SPARE, Scene
 from demo_net import VIP
@@ -31,6 +32,8 @@ class Mode:
     shrink: Action = nothing
     """Takes it out again: no new connections, it serves those it has."""
     openflow: str = "1.3"
+    dead_limit_s: float = 30.0
+    """How long to wait until a dead backend gets no new connection."""
     without: Mapping[str, str] = field(default_factory=dict)
     """Figures that it cannot have, with the reason."""
 
@@ -141,7 +144,7 @@ def openflow_mode(name: str, label: str) -> Mode:
     )
 
 
-def nox_mode(name: str, label: str) -> Mode:
+def nox_mode(name: str, label: str, dead_limit_s: float) -> Mode:
     """A form of NOX's balancer: hosts that share the VIP's address."""
     no_way_out = "nobody can be taken out: a host leaves when it falls silent for long"
     return Mode(
@@ -151,6 +154,7 @@ def nox_mode(name: str, label: str) -> Mode:
         prepare=share_address,
         grow=lambda scene: give_address(scene, SPARE),
         openflow="1.0",
+        dead_limit_s=dead_limit_s,
         without={"udp": NO_UDP, "broken_scale_in": no_way_out, **NO_BALANCER_FIGURES},
     )
 
@@ -235,8 +239,9 @@ ALL = (
         "ofshim --lb pox",
         lambda scene: scene.control_by_ofshim(*OFSHIM_MODES["pox"], *pool_arguments()),
     ),
-    nox_mode("nox-packets", "ofshim --lb nox-packets"),
-    nox_mode("nox", "ofshim --lb nox"),
+    nox_mode("nox-packets", "ofshim --lb nox-packets", dead_limit_s=10.0),
+    # It forgets whoever was silent for 90 s.
+    nox_mode("nox", "ofshim --lb nox", dead_limit_s=120.0),
     openflow_mode("reactive", "ofshim, reactive entries"),
     openflow_mode("group", "ofshim, select group"),
     openflow_mode("learn", "ofshim, learn action"),

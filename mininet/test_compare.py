@@ -149,6 +149,28 @@ class Modes(unittest.TestCase):
         for mode in self.modes.ALL:
             self.assertLessEqual(set(mode.without), set(self.results.UNITS), mode.name)
 
+    def test_modules_know_every_name_that_they_use(self) -> None:
+        import builtins
+        import dis
+        import types
+
+        def code_of(code: types.CodeType) -> list[types.CodeType]:
+            inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+            return [code, *(each for one in inner for each in code_of(one))]
+
+        import compare_measure
+
+        for module in (self.modes, self.results, self.scene, compare_measure, compare):
+            known = vars(module).keys() | vars(builtins).keys()
+            code = compile(Path(module.__file__).read_text(), module.__file__, "exec")
+            used = {
+                step.argval
+                for each in code_of(code)
+                for step in dis.get_instructions(each)
+                if step.opname == "LOAD_GLOBAL"
+            }
+            self.assertEqual(used - known, set(), module.__name__)
+
     def test_the_pool_grows_by_a_third(self) -> None:
         self.assertEqual(len(self.scene.BACKENDS) / len(self.scene.POOL), 4 / 3)
 
