@@ -41,6 +41,9 @@ pub mod host;
 #[cfg(feature = "std")]
 pub mod model;
 
+#[cfg(feature = "std")]
+pub use decide::serving_vip;
+
 pub use decide::{Decision, Outcome, Stage, Verdict, decide, process, process_all, process_stage};
 pub use packet::Packet;
 pub use reason::{Class, Reason};

@@ -1,5 +1,7 @@
 //! The balancer's tables as plain maps, so that the core runs on the host: tests, fuzzing, `explain`.
 
+mod upkeep;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 

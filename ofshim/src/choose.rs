@@ -26,10 +26,16 @@ pub struct Chosen {
 /// # Errors
 /// Something is missing, unreadable, or does not go together; one line with the mend.
 pub fn balancer(args: &RunArgs) -> Result<Chosen, String> {
-    let word = args.lb.word();
+    let (word, more) = (args.lb.word(), &args.balance);
+    let of_vip = matches!(args.lb, Balancer::Openflow | Balancer::Pox);
     let given = [
-        ("--ip", args.ip.is_some(), args.lb == Balancer::Pox, "--lb pox"),
-        ("--servers", args.servers.is_some(), args.lb == Balancer::Pox, "--lb pox"),
+        ("--ip", args.ip.is_some(), of_vip, "--lb openflow or --lb pox"),
+        ("--servers", args.servers.is_some(), of_vip, "--lb openflow or --lb pox"),
+        ("--port", more.port.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
+        ("--protocol", more.protocol.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
+        ("--selection", more.selection.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
+        ("--mode", more.mode.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
+        ("--lb-entries", more.lb_entries.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
         (
             "--dpid",
             args.dpid.is_some(),
@@ -42,7 +48,7 @@ pub fn balancer(args: &RunArgs) -> Result<Chosen, String> {
         return Err(format!("{option} does not go with --lb {word}: leave it out, or give {with}"));
     }
     let classic = match args.lb {
-        Balancer::None => None,
+        Balancer::None | Balancer::Openflow => None,
         Balancer::Pox => Some(Settings::Pox { pox: pox_settings(args)?, dpid: dpid(args)? }),
         Balancer::Nox => Some(Settings::Nox { nox: nox_settings(args)?, dpid: dpid(args)? }),
         Balancer::NoxPackets => Some(Settings::NoxPackets),
@@ -63,6 +69,10 @@ fn forwarding(args: &RunArgs, classic: bool) -> Result<Forwarding, String> {
     match (args.lb, asked) {
         (Balancer::None, Forwarding::None) => Err("--forwarding none needs --lb pox".to_owned()),
         (Balancer::None, asked) => Ok(asked),
+        (Balancer::Openflow, Forwarding::Routed) => Ok(asked),
+        (Balancer::Openflow, _) => Err(format!(
+            "--forwarding {how} does not go with --lb {word}, whose packets take routes: leave it out"
+        )),
         (Balancer::Pox, Forwarding::Routed) => Err(format!(
             "--forwarding {how} does not go with --lb {word}, whose packets its entries would take: use hub, learning or \
              none"
@@ -207,6 +217,9 @@ mod tests {
             assert!(line.contains(part) && !line.contains('\n'), "{arguments:?}: {line}");
         };
         refused(&["--ip", "10.0.1.1"], "--ip does not go with --lb none");
+        refused(&["--lb", "pox", "--port", "80"], "--port does not go with --lb pox");
+        refused(&["--lb", "openflow", "--dpid", "1"], "--dpid does not go with --lb openflow");
+        refused(&["--lb", "openflow", "--forwarding", "hub"], "packets take routes");
         refused(&["--lb", "nox", "--servers", "10.0.0.1"], "--servers does not go with --lb nox");
         refused(&["--lb", "nox-packets", "--dpid", "1"], "--dpid does not go with --lb nox-packets");
         refused(&["--lb", "nox-packets", "--age", "9"], "give --lb nox");

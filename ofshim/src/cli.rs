@@ -1,10 +1,13 @@
 //! The command line.
 
+pub mod balance;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::balance::BalanceArgs;
 use crate::core;
 use crate::core::net::explain::End;
 
@@ -145,10 +148,13 @@ pub struct RunArgs {
     /// Which balancer runs in the controller
     #[arg(long, value_name = "BALANCER", default_value = "none")]
     pub lb: Balancer,
-    /// Address of the VIP, with --lb pox
+    /// How flow entries are made and the VIP of the command line, with --lb openflow.
+    #[command(flatten)]
+    pub balance: BalanceArgs,
+    /// Address of the VIP, with --lb openflow and pox
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
-    /// Addresses of the servers, divided by commas, with --lb pox
+    /// Addresses of the backends, divided by commas, with --lb openflow and pox
     #[arg(long, value_name = "ADDRESSES")]
     pub servers: Option<String>,
     /// Datapath id of the switch to balance on, with --lb pox and nox [default: the first that connects]
@@ -265,6 +271,8 @@ pub enum Forwarding {
 pub enum Balancer {
     /// None: balancing is XDP's.
     None,
+    /// That of the configuration, by flow entries.
+    Openflow,
     /// POX's ip_loadbalancer, as it was.
     Pox,
     /// That of the NOX article, repaired: with flow entries.
@@ -279,6 +287,7 @@ impl Balancer {
     pub const fn word(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Openflow => "openflow",
             Self::Pox => "pox",
             Self::Nox => "nox",
             Self::NoxPackets => "nox-packets",

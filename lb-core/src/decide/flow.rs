@@ -383,15 +383,7 @@ impl<P: Packet> Flow<'_, P> {
         if record.generation != entry.generation.get() || record.vip != vip_id {
             return NONE;
         }
-        let keeps = vip.flags & (vip_flag::REPICK | vip_flag::RESET) == 0;
-        let stays = match record.state {
-            backend_state::UP | backend_state::DRAINING => true,
-            backend_state::DOWN | backend_state::DISABLED => {
-                !opens && keeps || vip.flags & vip_flag::LAST_KNOWN != 0
-            }
-            _ => false,
-        };
-        if stays { Choice::of(id, record) } else { NONE }
+        if stays(vip, record, opens) { Choice::of(id, record) } else { NONE }
     }
 
     /// With `on_down = reset`: whether a packet in the middle of a connection whose backend is down ends it; it is closed
@@ -586,6 +578,20 @@ impl<P: Packet> Flow<'_, P> {
             destination_mac: lent.mac,
             ..rewrite
         })
+    }
+}
+
+/// Whether a flow may stay with the backend that it was given, by the backend's state and the VIP's policy; `opens` for
+/// packets that could as well begin a flow.
+#[inline(always)]
+pub fn stays(vip: &VipRecord, record: &BackendRecord, opens: bool) -> bool {
+    let keeps = vip.flags & (vip_flag::REPICK | vip_flag::RESET) == 0;
+    match record.state {
+        backend_state::UP | backend_state::DRAINING => true,
+        backend_state::DOWN | backend_state::DISABLED => {
+            !opens && keeps || vip.flags & vip_flag::LAST_KNOWN != 0
+        }
+        _ => false,
     }
 }
 

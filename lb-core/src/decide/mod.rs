@@ -25,6 +25,7 @@ mod neighbour;
 mod open;
 
 use self::flow::part;
+pub use self::flow::stays;
 use crate::classify::{
     self, FrameKind, ICMP, ICMPV6, Ip, PLAIN_V4, PLAIN_V6, PlainKind, Transport, TransportKind,
 };
@@ -532,6 +533,14 @@ fn service_of<T: Tables>(
         return every.vip();
     }
     tables.port_list(tables.prefix(address)).map_or(0, |list| in_list(list, port, protocol))
+}
+
+/// The id of the VIP that serves a port of an address (network byte order), 0 when none does: what the core found out on its
+/// way to a decision, for those who carry the decision out.
+#[cfg(feature = "std")]
+pub fn serving_vip<T: Tables>(tables: &T, address: Address, port: u16, protocol: u8) -> u16 {
+    let Some(settings) = tables.settings() else { return 0 };
+    service_of(tables, settings, address, port, protocol, !address.is_v4())
 }
 
 /// The first range of a list that holds a port.

@@ -354,6 +354,42 @@ pub fn model(
     model
 }
 
+/// Brings the tables on the host from one plan to the next; connections and what is known of clients stay.
+pub fn update(model: &mut Model, settings: Settings, onearm: bool, old: &Plan, new: &Plan) {
+    let diff = old.diff(new);
+    let tables = Services::of(new);
+    let ports = model.ports.clone();
+    model.settings = settings;
+    for (id, backend) in &new.backends {
+        model.put_backend(*id, backend_record(backend, &ports));
+    }
+    model.services = tables.backends;
+    model.port_lists = tables.lists;
+    model.prefixes = tables.prefixes.into_iter().map(|(prefix, list)| (prefix, list as u16)).collect();
+    model.acl = tables.clients;
+    for id in &diff.rotations_set {
+        if let Some(vip) = new.vips.get(id) {
+            model.selections.insert(*id, select_table(&vip.rotation));
+        }
+    }
+    for (id, vip) in &new.vips {
+        model.vips.insert(*id, vip_record(vip, onearm));
+    }
+    model.set_targets(tables.vips);
+    for id in &diff.vips_gone {
+        model.vips.remove(id);
+        model.selections.remove(id);
+    }
+    // An absent backend keeps its generation and its VIP, as in the data plane.
+    for id in &diff.backends_gone {
+        if let Some(record) = model.backends.get_mut(id) {
+            let BackendRecord { generation, vip, .. } = *record;
+            *record = BackendRecord { generation, vip, ..BackendRecord::default() };
+        }
+    }
+    model.set_bitmap(bitmap(new));
+}
+
 /// The ids fit the tables.
 const _: () = {
     assert!(super::config::MAX_VIPS < MAX_VIPS);

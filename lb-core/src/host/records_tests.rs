@@ -199,3 +199,22 @@ fn a_backend_that_is_told_by_its_mac_has_it_before_it_answers() {
     assert_eq!((record.ifindex, record.switch, record.flags), (30, 5, backend_flag::REDIRECT));
     assert_eq!(found.vips[&1].key.protocol, Protocol::Tcp);
 }
+
+#[test]
+fn a_model_that_follows_its_plans_is_the_one_made_of_the_last() {
+    let two = |config: &mut Config| {
+        let mut vip = config.vips[0].clone();
+        vip.address = "10.0.1.2".parse().unwrap();
+        vip.deny = vec!["10.9.0.0/16".parse().unwrap()];
+        config.vips.push(vip);
+    };
+    let (first, second) = (plan(|_| {}), plan(two));
+    let set = |plan: &Plan| settings(&ConnectionsConfig::default(), 1, plan);
+    for (from, to) in [(&first, &second), (&second, &first), (&Plan::default(), &second)] {
+        let mut followed = model(set(from), false, &BTreeMap::new(), from, 4);
+        update(&mut followed, set(to), false, from, to);
+        followed.backends.retain(|_, record| record.state != backend_state::ABSENT);
+        let made = model(set(to), false, &BTreeMap::new(), to, 4);
+        assert_eq!(format!("{followed:?}"), format!("{made:?}"));
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openflow::{DatapathId, FlowRemovedReason, PacketInRef, PortNo, READ_CHUNK_BYTES};
 
+use super::balance;
 use super::classic::{Classic, Member, Next};
 use super::cookie::{Purpose, cookie};
 use super::counters::Totals;
@@ -51,12 +52,13 @@ impl Controller {
     /// A controller without switches.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let known = settings.balancing.as_ref().map(|balancing| balance::knowledge(&balancing.config));
         Self {
             network: Network::new(settings.network()),
             classic: settings.classic.as_ref().map(Classic::new),
+            source: if known.is_some() { Source::File } else { Source::None },
+            known: known.unwrap_or_default(),
             settings,
-            known: VipKnowledge::default(),
-            source: Source::None,
             sessions: BTreeMap::new(),
             by_dpid: BTreeMap::new(),
             contests: BTreeMap::new(),
@@ -91,6 +93,8 @@ impl Controller {
                 }
             }
             Event::Tick => self.tick(&mut commands, now),
+            // What this controller itself balances, nobody else tells.
+            Event::Knowledge { .. } if self.settings.balancing.is_some() => {}
             Event::Knowledge { known, source } => {
                 self.source = source;
                 if self.known != known {
@@ -105,6 +109,12 @@ impl Controller {
         self.bury(&mut commands, now);
         self.obey_network(&mut commands, now);
         commands.into_commands()
+    }
+
+    /// When there is something to do that should not wait for the next regular tick.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.network.next_wake()
     }
 
     fn bytes(&mut self, conn: ConnId, bytes: &[u8], commands: &mut Outbox, now: Duration) {
@@ -205,6 +215,9 @@ impl Controller {
                     classic.flow_removed(dpid, &removed, sequence, now);
                 }
             }
+            Raised::Removed(Purpose::Balance, removed, sequence) => {
+                self.network.leg_removed(dpid, &removed, sequence, now);
+            }
             Raised::Removed(_, removed, sequence) => {
                 self.network.flow_removed(dpid, &removed.match_, sequence);
             }
@@ -214,8 +227,9 @@ impl Controller {
                     classic.flow_refused(dpid, sequence);
                 }
             }
+            Raised::Refused(Purpose::Balance, sequence) => self.network.leg_refused(dpid, sequence, now),
             Raised::Refused(_, sequence) => self.network.flow_refused(dpid, sequence),
-            Raised::Confirmed(token) => self.network.barrier_done(token),
+            Raised::Confirmed(token) => self.network.barrier_done(token, now),
             Raised::PortStats(ports) => self.network.port_stats(dpid, &ports, now),
             Raised::RoundTrip(time) => {
                 self.network.control_latency(dpid, time / 2);
@@ -270,6 +284,7 @@ impl Controller {
             layout: switch.layout(),
             version: session.link().version,
             ports: switch.ports().values().cloned().collect(),
+            nicira: switch.knows_nicira(),
             found,
         };
         let to = new.dpid;
@@ -410,6 +425,12 @@ impl Controller {
     #[must_use]
     pub const fn knowledge(&self) -> (&VipKnowledge, Source) {
         (&self.known, self.source)
+    }
+
+    /// The network.
+    #[must_use]
+    pub const fn network(&self) -> &Network {
+        &self.network
     }
 
     fn ready(&self) -> impl Iterator<Item = (&Session, &Switch)> {

@@ -36,6 +36,8 @@ pub enum Purpose {
     Pinned,
     /// What a seed balancer has to see, whatever other entries do with it.
     Shown,
+    /// One direction of a balanced connection, at the switch that rewrites its packets.
+    Balance,
 }
 
 impl Purpose {
@@ -50,6 +52,7 @@ impl Purpose {
             Self::Steer => 7,
             Self::Pinned => 9,
             Self::Shown => 10,
+            Self::Balance => 8,
         }
     }
 
@@ -66,6 +69,7 @@ impl Purpose {
             Self::Steer => "steer",
             Self::Pinned => "pinned",
             Self::Shown => "shown",
+            Self::Balance => "balance",
         }
     }
 
@@ -80,6 +84,7 @@ impl Purpose {
             7 => Some(Self::Steer),
             9 => Some(Self::Pinned),
             10 => Some(Self::Shown),
+            8 => Some(Self::Balance),
             _ => None,
         }
     }
@@ -147,8 +152,8 @@ mod tests {
     #[test]
     fn cookies_read_back_and_foreign_ones_do_not() {
         let last = Sequence(SEQUENCE_MASK);
-        use Purpose::{Ahead, Forward, Hold, Pinned, Route, Shown, Steer, TableMiss, Transit};
-        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer, Pinned, Shown] {
+        use Purpose::{Ahead, Balance, Forward, Hold, Pinned, Route, Shown, Steer, TableMiss, Transit};
+        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer, Balance, Pinned, Shown] {
             for sequence in [Sequence(0), Sequence(7), last] {
                 assert_eq!(read(cookie(purpose, sequence)), Some((purpose, sequence)));
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openflow::{Role, Version};
 
+use super::balance;
 use super::classic;
 use super::discover;
 use super::net::{self, Granularity, Metric};
@@ -184,6 +185,8 @@ pub struct Settings {
     pub hard_timeout_s: u16,
     /// The seed balancer that runs in the place of all other balancing; `None` for none.
     pub classic: Option<classic::Settings>,
+    /// What is balanced by flow entries; `None` leaves balancing to others. Needs [`Forwarding::Routed`].
+    pub balancing: Option<balance::Settings>,
 }
 
 impl Default for Settings {
@@ -203,6 +206,7 @@ impl Default for Settings {
             idle_timeout_s: 10,
             hard_timeout_s: 120,
             classic: None,
+            balancing: None,
         }
     }
 }
@@ -229,6 +233,7 @@ impl Settings {
             proxy: self.proxy,
             idle_timeout_s: self.idle_timeout_s,
             hard_timeout_s: self.hard_timeout_s,
+            balancing: self.balancing.clone().filter(|_| self.forwarding == Forwarding::Routed),
         }
     }
 }

@@ -134,6 +134,10 @@ fn balanced<S: Seats>(
     hint: Option<S::Port>,
 ) -> Option<Fate<S::Port>> {
     let asked = frame.arp.filter(|arp| arp.is_request()).map(|arp| arp.target);
+    // The balancing stage has dealt with them.
+    if known.placement() == Placement::Flows {
+        return None;
+    }
     let (vip, asked) = match (known.vip_of(frame.dst), asked.filter(|target| known.is_vip(*target))) {
         (Some(vip), _) => (vip, false),
         (None, Some(vip)) if is_group(frame.dst) => (vip, true),
@@ -142,12 +146,14 @@ fn balanced<S: Seats>(
     Some(match (known.placement(), asked) {
         (Placement::Inline, true) => Fate::Drop(DropReason::VipArp(vip)),
         (Placement::Inline, false) => Fate::Drop(DropReason::Unbalanced(vip)),
-        (Placement::OneArm { .. }, asked) => match (balancer_port(table, known, hint), asked) {
-            (Some(port), true) => Fate::Send(port),
-            (Some(port), false) => Fate::Install(port),
-            (None, true) => Fate::Flood,
-            (None, false) => Fate::Drop(DropReason::BalancerUnknown(vip)),
-        },
+        (Placement::OneArm { .. } | Placement::Flows, asked) => {
+            match (balancer_port(table, known, hint), asked) {
+                (Some(port), true) => Fate::Send(port),
+                (Some(port), false) => Fate::Install(port),
+                (None, true) => Fate::Flood,
+                (None, false) => Fate::Drop(DropReason::BalancerUnknown(vip)),
+            }
+        }
     })
 }
 
@@ -155,7 +161,7 @@ fn balanced<S: Seats>(
 #[must_use]
 pub fn balancer_port<S: Seats>(table: &S, known: &VipKnowledge, hint: Option<S::Port>) -> Option<S::Port> {
     match known.placement() {
-        Placement::Inline => None,
+        Placement::Inline | Placement::Flows => None,
         Placement::OneArm { host_mac } => host_mac.and_then(|mac| table.port_in_any_vlan(mac)).or(hint),
     }
 }

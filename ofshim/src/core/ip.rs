@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use openflow::MacAddr;
 
+use super::frame::head;
+
 /// EtherTypes of IPv4 and IPv6.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
@@ -124,24 +126,35 @@ pub fn advertisement(asker: (MacAddr, Ipv6Addr), owner: (MacAddr, Ipv6Addr), vla
     message.extend(owner.1.octets());
     message.extend([2, 1]);
     message.extend(owner.0.0);
+    packet(head(asker.0, owner.0, vlan, ETHERTYPE_IPV6), owner.1, asker.1, message)
+}
+
+/// The frame that asks whether somebody has `target`, as duplicate address detection does (RFC 4862, 5.4.2): from `::`,
+/// without an option, to the station `to`, or to the target's group (RFC 4291, 2.7.1; RFC 2464, 7).
+#[must_use]
+pub fn solicitation(to: Option<MacAddr>, from: MacAddr, target: Ipv6Addr) -> Vec<u8> {
+    let [.., a, b, c] = target.octets();
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+    let to = to.unwrap_or(MacAddr([0x33, 0x33, 0xff, a, b, c]));
+    let mut message = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target.octets());
+    packet(head(to, from, None, ETHERTYPE_IPV6), Ipv6Addr::UNSPECIFIED, group, message)
+}
+
+/// A message of ICMPv6 behind a frame's head, with its checksum.
+fn packet(mut frame: Vec<u8>, from: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap_or_default();
     // Pseudo-header: addresses, length, next header (RFC 8200, 8.1).
-    let pseudo = [
-        &owner.1.octets()[..],
-        &asker.1.octets(),
-        &u32::from(length).to_be_bytes(),
-        &[0, 0, 0, ICMPV6],
-        &message,
-    ]
-    .concat();
+    let pseudo =
+        [&from.octets()[..], &to.octets(), &u32::from(length).to_be_bytes(), &[0, 0, 0, ICMPV6], &message]
+            .concat();
     let sum = internet_checksum(&pseudo);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = super::frame::head(asker.0, owner.0, vlan, ETHERTYPE_IPV6);
     frame.extend([0x60, 0, 0, 0]);
     frame.extend(length.to_be_bytes());
     frame.extend([ICMPV6, 255]);
-    frame.extend(owner.1.octets());
-    frame.extend(asker.1.octets());
+    frame.extend(from.octets());
+    frame.extend(to.octets());
     frame.extend(message);
     frame
 }

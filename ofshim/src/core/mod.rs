@@ -13,6 +13,7 @@
 //! Time is a duration since any origin that does not change. No input makes this panic, and what a switch can make
 //! it remember is bounded.
 
+pub mod balance;
 pub mod classic;
 mod controller;
 pub mod cookie;

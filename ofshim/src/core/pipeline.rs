@@ -5,12 +5,13 @@
 //!   1.0, or fewer:       0 everything --no entry--> controller
 //! ```
 //!
-//! The guard holds what must not travel; balancing is XDP's, its table is there for the balancing by flow entries, of
-//! which the seed balancers' are; forwarding has the learned entries. A table declares what its entries may match and do, and [`Layout::add`] checks.
+//! The guard holds what must not travel; balancing has the entries of balanced connections, those of the seed balancers
+//! too, and is empty while XDP balances;
+//! forwarding has the learned entries. A table declares what its entries may match and do, and [`Layout::add`] checks.
 
 use openflow::{
-    Action, Cookie, FlowMod, FlowModCommand, FlowModFlags, Instruction, Match, MatchField, PortNo, TableId,
-    VLAN_PRESENT, Version,
+    Action, Cookie, FlowMod, FlowModCommand, FlowModFlags, Instruction, Match, MatchField, NxAction, PortNo,
+    TableId, VLAN_PRESENT, Version,
 };
 
 use super::cookie::{Purpose, Sequence, cookie};
@@ -33,6 +34,8 @@ const PRIORITY_STEER: u16 = 97;
 const PRIORITY_PINNED: u16 = 0x8000;
 /// Priority of entries that show a seed balancer what it has to see: above all forwarding.
 const PRIORITY_SHOWN: u16 = 0x4000;
+/// Priority of entries of balanced connections: in 1.0 they share their table with the routes, and go before them.
+const PRIORITY_BALANCE: u16 = 150;
 /// Priority of entries that drop; above forwarding, since they share its table in 1.0.
 const PRIORITY_HOLD: u16 = 200;
 
@@ -63,11 +66,14 @@ const FLOW_FIELDS: &[&str] = &[
 /// The fields that entries for connections match.
 const CONNECTION_FIELDS: &[&str] = &[
     "IN_PORT", "ETH_DST", "ETH_SRC", "ETH_TYPE", "VLAN_VID", "VLAN_PCP", "IP_DSCP", "IP_PROTO", "IPV4_SRC",
-    "IPV4_DST", "TCP_SRC", "TCP_DST",
+    "IPV4_DST", "IPV6_SRC", "IPV6_DST", "TCP_SRC", "TCP_DST", "UDP_SRC", "UDP_DST",
 ];
 
-/// The fields that entries for connections set.
-const REWRITTEN_FIELDS: &[&str] = &["ETH_DST", "ETH_SRC", "IPV4_SRC", "IPV4_DST"];
+/// The fields that entries of balanced connections write.
+const TRANSLATED_FIELDS: &[&str] = &[
+    "ETH_DST", "ETH_SRC", "IPV4_SRC", "IPV4_DST", "IPV6_SRC", "IPV6_DST", "TCP_SRC", "TCP_DST", "UDP_SRC",
+    "UDP_DST",
+];
 
 /// The tables of a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +122,7 @@ const BALANCING: TableSpec = TableSpec {
     id: TableId(1),
     name: "balancing",
     may_match: CONNECTION_FIELDS,
-    may_set: REWRITTEN_FIELDS,
+    may_set: TRANSLATED_FIELDS,
     may_output: true,
     miss: Miss::Goto(TableId(2)),
 };
@@ -128,14 +134,8 @@ const FORWARDING: TableSpec = TableSpec {
     may_output: true,
     miss: Miss::Controller,
 };
-const EVERYTHING: TableSpec = TableSpec {
-    id: TableId(0),
-    name: "everything",
-    may_match: FLOW_FIELDS,
-    may_set: REWRITTEN_FIELDS,
-    may_output: true,
-    miss: Miss::Controller,
-};
+const EVERYTHING: TableSpec =
+    TableSpec { id: TableId(0), name: "everything", may_set: TRANSLATED_FIELDS, ..FORWARDING };
 
 /// An entry that its table does not admit: a mistake in this program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -182,6 +182,8 @@ impl Layout {
     pub const fn place(self, purpose: Purpose) -> (TableId, u16) {
         match (self, purpose) {
             (Self::Three, Purpose::Hold) => (GUARD.id, PRIORITY_HOLD),
+            (Self::Three, Purpose::Balance) => (BALANCING.id, PRIORITY_BALANCE),
+            (Self::Single(_), Purpose::Balance) => (EVERYTHING.id, PRIORITY_BALANCE),
             (Self::Three, Purpose::Ahead) => (FORWARDING.id, PRIORITY_AHEAD),
             (Self::Single(_), Purpose::Ahead) => (EVERYTHING.id, PRIORITY_AHEAD),
             (Self::Three, Purpose::Steer) => (FORWARDING.id, PRIORITY_STEER),
@@ -246,6 +248,21 @@ impl Layout {
         sequence: Sequence,
         timeouts: Timeouts,
     ) -> Result<FlowMod, NotAdmitted> {
+        self.add_with(purpose, match_, vec![Action::output(out)], sequence, timeouts)
+    }
+
+    /// The flow-mod that adds an entry which does more than to send packets on.
+    ///
+    /// # Errors
+    /// The entry's table does not admit it.
+    pub fn add_with(
+        self,
+        purpose: Purpose,
+        match_: Match,
+        actions: Vec<Action>,
+        sequence: Sequence,
+        timeouts: Timeouts,
+    ) -> Result<FlowMod, NotAdmitted> {
         let (table_id, priority) = self.place(purpose);
         let flow_mod = FlowMod {
             cookie: cookie(purpose, sequence),
@@ -255,7 +272,7 @@ impl Layout {
             priority,
             flags: FlowModFlags::SEND_FLOW_REM,
             match_,
-            instructions: vec![Instruction::ApplyActions(vec![Action::output(out)])],
+            instructions: vec![Instruction::ApplyActions(actions)],
             ..FlowMod::default()
         };
         self.admit(&flow_mod)?;
@@ -388,6 +405,8 @@ impl TableSpec {
         match action {
             Action::Output { .. } if self.may_output => None,
             Action::SetField(field) if self.may_set.contains(&field.name()) => None,
+            // It watches for the end of the connections that are written to.
+            Action::Nicira(NxAction::FinTimeout { .. }) if !self.may_set.is_empty() => None,
             other => Some(format!("the action {other:?}")),
         }
     }

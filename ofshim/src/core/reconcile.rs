@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openflow::{Cookie, FlowMod, FlowStats, MacAddr, Match, Port, PortNo};
+use openflow::{Cookie, FlowMod, FlowStats, Instruction, MacAddr, Match, Port, PortNo};
 
+use super::balance::edit;
 use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key, MAX_ENTRIES};
 use super::forward::{Seats, balancer_port};
@@ -162,9 +163,13 @@ impl Found {
         }
         for (route, listed, _) in self.routes.drain(..) {
             let in_port = route.in_port == PortNo::ANY || up(route.in_port);
-            let wanted = timeouts(route.purpose, &ANY);
-            if routed && in_port && up(route.out) && listed == wanted {
-                kept.routes.push(route);
+            let wanted = match route.key {
+                FoundKey::Leg { .. } => Timeouts { idle_s: listed.idle_s.max(1), hard_s: 0 },
+                _ => timeouts(route.purpose, &ANY),
+            };
+            let out = up(route.out) || route.out == PortNo::IN_PORT;
+            if routed && in_port && out && listed == wanted {
+                kept.routes.push(FoundRoute { idle_s: listed.idle_s, ..route });
             } else {
                 kept.delete.push(route.delete);
             }
@@ -197,10 +202,18 @@ fn route_of(flow: &FlowStats, layout: Layout, delete: &FlowMod) -> Option<FoundR
             let (key, in_port) = AnswersKey::of_match(&flow.match_)?;
             (FoundKey::Answers(key), in_port)
         }
+        Purpose::Balance => {
+            let (came, in_port) = FlowKey::of_match(&flow.match_)?;
+            let [Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else { return None };
+            let (left, out, watches) = edit::read(&came, actions)?;
+            let key = FoundKey::Leg { came, left, watches };
+            let delete = delete.clone();
+            return placed.then_some(FoundRoute { purpose, key, in_port, out, sequence, idle_s: 0, delete });
+        }
         _ => return None,
     };
     let out = out_of(&flow.instructions).ok()??;
-    placed.then(|| FoundRoute { purpose, key, in_port, out, sequence, delete: delete.clone() })
+    placed.then(|| FoundRoute { purpose, key, in_port, out, sequence, idle_s: 0, delete: delete.clone() })
 }
 
 /// The stations that entries tell of; where two contradict each other the station is left out.
@@ -252,7 +265,8 @@ pub fn stands(
         | Purpose::Ahead
         | Purpose::Steer
         | Purpose::Pinned
-        | Purpose::Shown => false,
+        | Purpose::Shown
+        | Purpose::Balance => false,
         Purpose::Hold => held,
         Purpose::Forward | Purpose::Transit if held => false,
         Purpose::Forward if from_vip || to_vip => false,

@@ -13,6 +13,8 @@ const MAX_BARRIERS: usize = 4096;
 pub enum Asked {
     /// To take a role.
     Role,
+    /// To say who made it.
+    Maker,
     /// To describe its ports.
     Ports,
     /// To list its entries.
@@ -46,6 +48,7 @@ impl Asked {
     pub const fn words(&self) -> &'static str {
         match self {
             Self::Role => "the role that was asked for",
+            Self::Maker => "the request for its description",
             Self::Ports => "the request for its ports",
             Self::Flows => "the request for its entries",
             Self::Open(_) => "the opening of a bundle",

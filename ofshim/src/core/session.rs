@@ -88,7 +88,7 @@ pub enum Raised<'a> {
     Port(PortNo, Option<Port>),
     /// An entry of a route went.
     Removed(Purpose, Box<FlowRemoved>, Sequence),
-    /// An entry of a route, or of the way of answers, was refused.
+    /// An entry of a route, of the way of answers, or of a balanced connection was refused.
     Refused(Purpose, Sequence),
     /// All before a barrier is done.
     Confirmed(u64),
@@ -418,7 +418,8 @@ impl Session {
     fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let (purpose, sequence) = cookie::read(removed.cookie)?;
         self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
-        let route = matches!(purpose, Purpose::Route | Purpose::Ahead | Purpose::Steer | Purpose::Pinned);
+        use Purpose::{Ahead, Balance, Pinned, Route, Steer};
+        let route = matches!(purpose, Route | Ahead | Steer | Pinned | Balance);
         (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
     }
 
@@ -457,7 +458,9 @@ impl Session {
         }
         let refused = cookie::of_refused_add(self.link.version, &error.data).and_then(cookie::read);
         refused
-            .filter(|(purpose, _)| matches!(purpose, Purpose::Route | Purpose::Steer | Purpose::Pinned))
+            .filter(|(purpose, _)| {
+                matches!(purpose, Purpose::Route | Purpose::Steer | Purpose::Pinned | Purpose::Balance)
+            })
             .map(|(purpose, sequence)| Raised::Refused(purpose, sequence))
     }
 }

@@ -23,6 +23,8 @@ use super::reconcile::{self, Found};
 use super::report::{self, LogKey};
 use super::stencil::Stencil;
 
+/// Who made Open vSwitch, as it tells.
+const OVS_MANUFACTURER: &str = "Nicira";
 /// The most ports of a switch that are kept.
 const MAX_PORTS: usize = 65_536;
 /// A station that is not heard for so long is forgotten, unless an entry of its traffic lives.
@@ -77,6 +79,8 @@ pub struct Switch {
     /// Until when no entry is installed, since the switch refused one.
     refusing_until: Duration,
     counters: Counters,
+    /// Whether it knows Nicira's extensions, as Open vSwitch does.
+    nicira: bool,
     /// The forms of entries that were installed last.
     stencils: Vec<(Purpose, bool, Stencil)>,
 }
@@ -95,6 +99,7 @@ impl Switch {
             swept: Duration::ZERO,
             refusing_until: Duration::ZERO,
             counters: Counters::default(),
+            nicira: false,
             stencils: Vec::new(),
         }
     }
@@ -127,6 +132,17 @@ impl Switch {
     #[must_use]
     pub const fn entries(&self) -> &Entries {
         &self.entries
+    }
+
+    /// Whether it knows Nicira's extensions.
+    #[must_use]
+    pub const fn knows_nicira(&self) -> bool {
+        self.nicira
+    }
+
+    /// Takes what it says of who made it.
+    pub fn described(&mut self, manufacturer: &str) {
+        self.nicira = manufacturer.starts_with(OVS_MANUFACTURER);
     }
 
     /// How many messages there were.
@@ -569,7 +585,8 @@ fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
     match purpose {
         Purpose::Hold if ctx.known.vip_of(key.dst).is_some() => Timeouts { idle_s: 0, hard_s: HOLD_VIP_S },
         Purpose::Hold => HOLD_PROBE,
-        Purpose::Ahead | Purpose::Steer | Purpose::Pinned | Purpose::Shown => {
+        // Those of balanced connections differ from one to the next.
+        Purpose::Ahead | Purpose::Steer | Purpose::Pinned | Purpose::Shown | Purpose::Balance => {
             Timeouts { idle_s: 0, hard_s: 0 }
         }
         Purpose::Forward | Purpose::Transit | Purpose::Route | Purpose::TableMiss => {

@@ -39,6 +39,8 @@ pub enum Placement {
         /// That host's own MAC, once the daemon told it.
         host_mac: Option<MacAddr>,
     },
+    /// In the switches: this controller balances by flow entries.
+    Flows,
 }
 
 impl VipKnowledge {
@@ -133,12 +135,13 @@ impl Placement {
         matches!(self, Self::OneArm { .. })
     }
 
-    /// The word for it, as in the configuration.
+    /// The word for it, as in the configuration and on the command line.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Inline => "inline",
             Self::OneArm { .. } => "onearm",
+            Self::Flows => "openflow",
         }
     }
 }

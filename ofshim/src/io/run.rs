@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::accept::{self, Stream};
 use super::api::{self, Asked};
@@ -23,8 +23,9 @@ use super::openapi;
 use super::socket::ApiSocket;
 use super::switch::Connection;
 use super::tls::{self, Files};
-use crate::choose;
-use crate::cli::{self, OpenFlow, RunArgs};
+use crate::choose::{self, Chosen};
+use crate::cli::{self, OpenFlow, RunArgs, balance};
+use crate::core::balance::check;
 use crate::core::discover::{self, Secret};
 use crate::core::view;
 use crate::core::{
@@ -35,6 +36,8 @@ use crate::metrics;
 
 /// From one reading of the ports' counters to the next, where routes depend on them.
 const DEFAULT_STATISTICS_MS: u64 = 2000;
+/// Later than this controller runs.
+const FAR: Duration = Duration::from_secs(1 << 32);
 /// The most switches at a time.
 const MAX_SWITCHES: usize = 1024;
 /// How many inputs may wait for the main task; whoever has more waits, and with it the switch that it reads from.
@@ -70,9 +73,12 @@ pub enum Input {
 /// # Errors
 /// What was asked for cannot be had: an address in use, a bad file, another controller with the same run folder.
 pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
-    let settings = settings_of(args)?;
-    let known = args.config.as_deref().map(read_config).transpose()?;
-    let alone = settings.classic.is_some();
+    let chosen = choose::balancer(args).map_err(|refused| anyhow!("{refused}"))?;
+    let config = balance::read(args)?;
+    let settings = settings_of(args, chosen, config.as_ref())?;
+    let alone = settings.classic.is_some() || settings.balancing.is_some();
+    let left_undone = settings.balancing.as_ref().and(config.as_ref()).map(check::left_undone);
+    let known = config.as_ref().filter(|_| !alone).map(knowledge::of_config);
     let tls = match (&args.tls_key, &args.tls_cert, &args.tls_ca) {
         (Some(key), Some(cert), Some(ca)) => Some(tls::acceptor(Files { key, cert, ca })?),
         _ => None,
@@ -103,7 +109,8 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     if let Some(listener) = metrics_listener {
         tokio::spawn(api::run_metrics(listener, inputs.clone()));
     }
-    // A seed balancer knows nothing of XDP: two that balance one VIP would fight.
+    left_undone.into_iter().flatten().for_each(|line| tracing::warn!("{line}"));
+    // Two that balance one VIP would fight.
     if !alone {
         tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone()));
     }
@@ -122,20 +129,21 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// What a person chose on the command line; the secret of discovery is a new one for each run.
-fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
-    let chosen = choose::balancer(args).map_err(|refused| anyhow!("{refused}"))?;
-    let [a, b, c, d, e, f, g, h, ..] = random_bytes()?;
+fn settings_of(args: &RunArgs, chosen: Chosen, config: Option<&Config>) -> anyhow::Result<Settings> {
     let discovery = discover::Settings {
         period: Duration::from_millis(args.discovery_period),
         secret: Secret(random_bytes()?),
         ..discover::Settings::default()
     };
+    let versions = match args.openflow {
+        None => vec![Version::V1_0, Version::V1_3],
+        Some(OpenFlow::V1_0) => vec![Version::V1_0],
+        Some(OpenFlow::V1_3) => vec![Version::V1_3],
+    };
+    let seed = u64::from_ne_bytes(random_bytes()?);
     Ok(Settings {
-        versions: match args.openflow {
-            None => vec![Version::V1_0, Version::V1_3],
-            Some(OpenFlow::V1_0) => vec![Version::V1_0],
-            Some(OpenFlow::V1_3) => vec![Version::V1_3],
-        },
+        balancing: balance::settings(args, config, &versions, seed)?,
+        versions,
         role: args.role.map(|role| AskedRole {
             role: match role {
                 cli::Role::Equal => openflow::Role::Equal,
@@ -144,7 +152,7 @@ fn settings_of(args: &RunArgs) -> anyhow::Result<Settings> {
             generation_id: args.generation.unwrap_or_else(now_ms),
         }),
         forwarding: chosen.forwarding,
-        classic: chosen.classic.map(|classic| classic.seeded(u64::from_le_bytes([a, b, c, d, e, f, g, h]))),
+        classic: chosen.classic.map(|classic| classic.seeded(seed)),
         discovery: (!args.no_discovery).then_some(discovery),
         granularity: args.granularity.into(),
         metric: args.metric.into(),
@@ -167,18 +175,11 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn random_bytes() -> anyhow::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
+fn random_bytes<const COUNT: usize>() -> anyhow::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
     let mut source = std::fs::File::open("/dev/urandom").context("/dev/urandom cannot be opened")?;
     source.read_exact(&mut bytes).context("/dev/urandom cannot be read")?;
     Ok(bytes)
-}
-
-fn read_config(path: &Path) -> anyhow::Result<VipKnowledge> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| anyhow!("configuration file {} cannot be read: {error}", path.display()))?;
-    let config = Config::from_toml(&text, &path.display().to_string()).map_err(|error| anyhow!("{error}"))?;
-    Ok(knowledge::of_config(&config))
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -238,10 +239,12 @@ impl Main {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let wake = self.controller.next_wake().map_or(self.start + FAR, |at| self.start + at);
             tokio::select! {
                 biased;
                 () = stop.wait() => return,
                 _ = ticks.tick() => self.event(Event::Tick),
+                () = sleep_until(wake) => self.event(Event::Tick),
                 input = waiting.recv() => match input {
                     Some(Input::Event(event)) => self.event(event),
                     Some(Input::Bytes { conn, bytes, turn }) => {

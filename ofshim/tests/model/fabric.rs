@@ -6,7 +6,7 @@ use std::time::Duration;
 use ofshim::core::{ConnId, Event, Settings};
 use openflow::{Message, PortNo, PortReason, PortStatus, Version};
 
-use super::{Model, Net};
+use super::{Model, Net, Station};
 
 /// A port: datapath id and number.
 pub type End = (u64, u32);
@@ -20,6 +20,8 @@ pub struct Fabric {
     pub wires: BTreeMap<End, End>,
     /// Switches that nobody controls: what comes in on one of these ports leaves by all others; LLDP ends there.
     pub bridges: Vec<Vec<End>>,
+    /// Hosts that answer for their addresses.
+    pub stations: BTreeMap<End, Station>,
     /// Ports whose frames are lost on the wire.
     pub eaten: BTreeSet<End>,
     /// Frames that came out where no wire is.
@@ -42,6 +44,7 @@ impl Fabric {
             conns: BTreeMap::new(),
             wires: BTreeMap::new(),
             bridges: Vec::new(),
+            stations: BTreeMap::new(),
             eaten: BTreeSet::new(),
             arrived: Vec::new(),
             passed: Vec::new(),
@@ -118,7 +121,13 @@ impl Fabric {
                 self.passed.push((from, frame.clone()));
                 ends.into_iter().filter(|to| *to != from).for_each(|to| self.arrive(to, &frame));
             }
-            None => self.arrived.push((from, frame)),
+            None => {
+                let answer = self.stations.get(&from).and_then(|station| station.answer(&frame));
+                self.arrived.push((from, frame));
+                if let Some(answer) = answer {
+                    self.arrive(from, &answer);
+                }
+            }
         }
     }
 
@@ -161,7 +170,7 @@ impl Fabric {
     pub fn pass(&mut self, time: Duration) {
         let end = self.net.now + time;
         while self.net.now < end {
-            self.net.now += Duration::from_millis(100);
+            self.net.now = self.net.next_time();
             let now = self.net.now;
             self.net.switches.values_mut().for_each(|model| model.expire(now));
             self.net.handle(Event::Tick);

@@ -3,6 +3,8 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod fabric;
+pub mod segment;
+mod station;
 mod switch;
 
 use std::collections::BTreeMap;
@@ -12,6 +14,8 @@ use ofshim::core::{Command, ConnId, Controller, Event, Level, Settings};
 use openflow::{MacAddr, Message, PortNo, Version, Xid};
 
 pub use fabric::Fabric;
+pub use segment::Segment;
+pub use station::Station;
 pub use switch::{Flow, Model};
 
 /// The controller and its switches.
@@ -104,12 +108,19 @@ impl Net {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            self.now += Duration::from_millis(100);
+            self.now = self.next_time();
             for model in self.switches.values_mut() {
                 model.expire(self.now);
             }
             self.handle(Event::Tick);
         }
+    }
+
+    /// When the controller is woken next: by the regular tick, or when it asked for it.
+    pub fn next_time(&self) -> Duration {
+        let tick = self.now + Duration::from_millis(100);
+        let soonest = self.now + Duration::from_millis(1);
+        self.controller.next_wake().map_or(tick, |wake| wake.max(soonest).min(tick))
     }
 
     /// A frame comes in on a port of a switch; where it comes out, in order of port.

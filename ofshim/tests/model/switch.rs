@@ -6,9 +6,13 @@ use std::time::Duration;
 use openflow::{
     Action, BufferId, BundleControl, BundleControlKind, Cookie, DatapathId, ErrorKind, ErrorMsg,
     FeaturesReply, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, FlowStats, Hello,
-    Instruction, MacAddr, Match, MatchField, Message, MultipartReply, OnfMsg, PacketIn, PacketInReason, Port,
-    PortNo, PortStats, ReplyBody, RequestBody, TableId, VLAN_PRESENT, Version, Xid,
+    Instruction, MacAddr, Match, MatchField, Message, MultipartReply, NxAction, OnfMsg, PacketIn,
+    PacketInReason, Port, PortNo, PortStats, ReplyBody, RequestBody, SwitchDesc, TableId, VLAN_PRESENT,
+    Version, Xid,
 };
+
+use super::Segment;
+use super::segment::{FIN, RST};
 
 const UNTAGGED: MatchField = MatchField::VlanVid { value: 0, mask: None };
 
@@ -25,6 +29,58 @@ pub struct Flow {
     pub instructions: Vec<Instruction>,
     pub added: Duration,
     pub used: Duration,
+}
+
+impl Flow {
+    /// A FIN or RST shortens the life of an entry that looks for them.
+    fn watch(&mut self, frame: &[u8]) {
+        let fin = self.instructions.iter().find_map(|instruction| match instruction {
+            Instruction::ApplyActions(actions) => actions.iter().find_map(|action| match action {
+                Action::Nicira(NxAction::FinTimeout { fin_idle_timeout, .. }) => Some(*fin_idle_timeout),
+                _ => None,
+            }),
+            _ => None,
+        });
+        let ends = || Segment::read(frame).is_some_and(|segment| segment.flags & (FIN | RST) != 0);
+        if let Some(idle_s) = fin.filter(|_| ends()) {
+            self.idle_s = self.idle_s.min(idle_s);
+        }
+    }
+}
+
+/// Writes a field as a switch does, with the checksums that depend on it.
+fn set_field(frame: &mut Vec<u8>, field: &MatchField) {
+    if let MatchField::EthSrc { value, mask: None } = field {
+        return frame[6..12].copy_from_slice(&value.0);
+    }
+    if let MatchField::EthDst { value, mask: None } = field {
+        return frame[..6].copy_from_slice(&value.0);
+    }
+    let Some(mut segment) = Segment::sound(frame) else { return set_address(frame, field) };
+    match *field {
+        MatchField::Ipv4Src { value, mask: None } => segment.src.set_ip(value.into()),
+        MatchField::Ipv4Dst { value, mask: None } => segment.dst.set_ip(value.into()),
+        MatchField::Ipv6Src { value, mask: None } => segment.src.set_ip(value.into()),
+        MatchField::Ipv6Dst { value, mask: None } => segment.dst.set_ip(value.into()),
+        MatchField::TcpSrc(port) | MatchField::UdpSrc(port) | MatchField::TpSrc(port) => {
+            segment.src.set_port(port);
+        }
+        MatchField::TcpDst(port) | MatchField::UdpDst(port) | MatchField::TpDst(port) => {
+            segment.dst.set_port(port);
+        }
+        ref other => panic!("not modelled: {other:?}"),
+    }
+    *frame = segment.bytes();
+}
+
+/// Writes an address of a packet whose checksums are not looked at.
+fn set_address(frame: &mut [u8], field: &MatchField) {
+    let ip = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
+    match field {
+        MatchField::Ipv4Src { value, mask: None } => frame[ip + 12..ip + 16].copy_from_slice(&value.octets()),
+        MatchField::Ipv4Dst { value, mask: None } => frame[ip + 16..ip + 20].copy_from_slice(&value.octets()),
+        other => panic!("not modelled: {other:?}"),
+    }
 }
 
 /// The switch.
@@ -56,6 +112,8 @@ pub struct Model {
     pub open_bundles: BTreeMap<u32, Vec<Vec<u8>>>,
     /// How many packet-ins it sent.
     pub packet_ins: usize,
+    /// Who made it, as it tells.
+    pub maker: String,
     next_buffer: u32,
 }
 
@@ -78,6 +136,7 @@ impl Model {
             commits: true,
             open_bundles: BTreeMap::new(),
             packet_ins: 0,
+            maker: "Nicira, Inc.".to_owned(),
             next_buffer: 256,
         }
     }
@@ -165,6 +224,10 @@ impl Model {
             }
             Message::MultipartRequest(request) => {
                 let body = match request.body {
+                    RequestBody::Desc => ReplyBody::Desc(Box::new(SwitchDesc {
+                        mfr_desc: self.maker.as_str().into(),
+                        ..SwitchDesc::default()
+                    })),
                     RequestBody::PortDesc => ReplyBody::PortDesc(self.all_ports()),
                     RequestBody::Flow(_) => {
                         ReplyBody::Flow(self.flows.iter().map(|flow| self.stats(flow)).collect())
@@ -357,6 +420,7 @@ impl Model {
                 return;
             };
             hit.used = now;
+            hit.watch(frame);
             let (instructions, cookie, miss) = (hit.instructions.clone(), hit.cookie, hit.priority == 0);
             let mut next = None;
             for instruction in &instructions {
@@ -414,8 +478,10 @@ impl Model {
         self.reply(&Message::PacketIn(packet), Xid(0));
     }
 
-    fn act(&mut self, action: &Action, in_port: PortNo, frame: &mut [u8]) {
+    fn act(&mut self, action: &Action, in_port: PortNo, frame: &mut Vec<u8>) {
         match action {
+            Action::SetField(field) => set_field(frame, field),
+            Action::Nicira(NxAction::FinTimeout { .. }) => assert!(self.maker.starts_with("Nicira")),
             Action::Output { port: PortNo::FLOOD, .. } => {
                 let up = self.ports.iter().filter(|(_, up)| **up).map(|(port, _)| *port);
                 let ports: Vec<PortNo> = up.filter(|port| *port != in_port).collect();
@@ -429,7 +495,6 @@ impl Model {
                     self.emitted.push((*port, frame.to_vec()));
                 }
             }
-            Action::SetField(field) => set_field(field, frame),
             other => panic!("not modelled: {other:?}"),
         }
     }
@@ -447,18 +512,6 @@ const ALL_FIELDS: usize = 12;
 
 fn is_tagged(flow: &Flow) -> bool {
     !flow.match_.fields.contains(&UNTAGGED)
-}
-
-/// Rewrites a field. Checksums are left as they are; no test looks at them.
-fn set_field(field: &MatchField, frame: &mut [u8]) {
-    let ip = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
-    match field {
-        MatchField::EthDst { value, mask: None } => frame[..6].copy_from_slice(&value.0),
-        MatchField::EthSrc { value, mask: None } => frame[6..12].copy_from_slice(&value.0),
-        MatchField::Ipv4Src { value, mask: None } => frame[ip + 12..ip + 16].copy_from_slice(&value.octets()),
-        MatchField::Ipv4Dst { value, mask: None } => frame[ip + 16..ip + 20].copy_from_slice(&value.octets()),
-        other => panic!("not modelled: {other:?}"),
-    }
 }
 
 /// A priority without a tag says nothing.

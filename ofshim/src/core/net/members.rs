@@ -25,6 +25,8 @@ pub struct Member {
     pub ports: BTreeMap<PortNo, MemberPort>,
     /// How long a message takes to it or from it.
     pub control: Duration,
+    /// Whether it knows Nicira's extensions.
+    pub nicira: bool,
 }
 
 /// A port of a [`Member`].
@@ -72,6 +74,8 @@ pub struct NewMember {
     pub version: Version,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// Whether it knows Nicira's extensions.
+    pub nicira: bool,
     /// The routes' entries that it has.
     pub found: Vec<FoundRoute>,
 }
@@ -79,7 +83,7 @@ pub struct NewMember {
 /// An entry of a route that a switch listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRoute {
-    /// What it is for: [`Purpose::Route`], [`Purpose::Ahead`] or [`Purpose::Steer`].
+    /// What it is for: [`Purpose::Route`], [`Purpose::Ahead`], [`Purpose::Steer`] or [`Purpose::Balance`].
     pub purpose: Purpose,
     /// What it matches.
     pub key: FoundKey,
@@ -89,6 +93,8 @@ pub struct FoundRoute {
     pub out: PortNo,
     /// Its number.
     pub sequence: Sequence,
+    /// Its idle timeout in seconds.
+    pub idle_s: u16,
     /// Deletes it.
     pub delete: FlowMod,
 }
@@ -100,6 +106,15 @@ pub enum FoundKey {
     Flow(FlowKey),
     /// Answers of a backend.
     Answers(AnswersKey),
+    /// One direction of a balanced connection.
+    Leg {
+        /// What it matches.
+        came: FlowKey,
+        /// What it makes of that.
+        left: FlowKey,
+        /// Whether a FIN or RST shortens its life.
+        watches: bool,
+    },
 }
 
 /// The speed that a link is taken for if its ports do not say.
@@ -113,13 +128,14 @@ impl Network {
     /// A switch is ready: its ports are probed, and its entries compared with what should be there.
     pub fn switch_ready(&mut self, new: NewMember, now: Duration) {
         self.now = now;
-        let NewMember { dpid, layout, version, ports, found } = new;
+        let NewMember { dpid, layout, version, ports, nicira, found } = new;
         let ports: BTreeMap<PortNo, MemberPort> =
             ports.iter().map(|port| (port.port_no, MemberPort::from(port))).collect();
         // What was known of it from before, and is not true any more.
         let mut old: BTreeSet<PortNo> = self.hosts.ports_of(dpid).map(|(place, _)| place.port).collect();
         old.extend(self.flows.at(dpid).into_iter().map(|(_, _, hop)| hop.out));
-        self.members.insert(dpid, Member { layout, version, ports: ports.clone(), control: Duration::ZERO });
+        let member = Member { layout, version, ports: ports.clone(), control: Duration::ZERO, nicira };
+        self.members.insert(dpid, member);
         for gone in old.into_iter().filter(|port| !ports.get(port).is_some_and(|port| port.up)) {
             self.port_lost(Place::new(dpid, gone));
         }
@@ -149,6 +165,7 @@ impl Network {
         self.lost.insert(dpid, now);
         let then = self.pending.switch_lost(dpid);
         self.out.extend(then);
+        self.balance_switch_lost(dpid);
         match &mut self.discovery {
             Some(discovery) => discovery.switch_gone(dpid),
             None => {
@@ -176,6 +193,7 @@ impl Network {
             }
             self.ahead.forget_switch(dpid);
             self.steering.forget_switch(dpid);
+            self.balance_forget_switch(dpid);
             let change = self.topology.remove_switch(dpid);
             self.topology_changed(&change);
         }
@@ -199,7 +217,10 @@ impl Network {
             None => member.ports.remove(&number),
         };
         match port.filter(|port| port.up) {
-            Some(port) => self.probe_port(place, &port),
+            Some(port) => {
+                self.probe_port(place, &port);
+                self.balance_port(place, true);
+            }
             None => self.port_lost(place),
         }
         self.after_discovery();
@@ -222,6 +243,7 @@ impl Network {
         }
         let stations = self.hosts.forget_place(place);
         self.steering.mark();
+        self.balance_port(place, false);
         self.after_discovery();
         let flows = self.flows.using(place);
         let text = (!stations.is_empty() || !flows.is_empty()).then(|| {
@@ -415,9 +437,11 @@ impl Network {
         self.steering.forget_switch(dpid);
         self.loads.forget_switch(dpid);
         let mut kept = 0;
+        let legs = self.reconcile_legs(dpid, &found);
         for route in found {
             let at = Place::new(dpid, route.in_port);
             let key = match route.key {
+                FoundKey::Leg { .. } => continue,
                 FoundKey::Flow(key) => key,
                 FoundKey::Answers(key) => {
                     self.steering.adopt(at, key, route.out, route.sequence, self.now);
@@ -448,8 +472,10 @@ impl Network {
                 sent += 1;
             }
         }
-        if kept + sent > 0 {
-            let text = format!("switch {dpid}: {kept} entries of routes kept, {sent} put back");
+        if kept + sent + legs > 0 {
+            let balanced =
+                if legs > 0 { format!(", {legs} of balanced connections kept") } else { String::new() };
+            let text = format!("switch {dpid}: {kept} entries of routes kept, {sent} put back{balanced}");
             self.log(Level::Info, text);
         }
     }

@@ -10,6 +10,7 @@
 //! what later ones obey.
 
 mod ahead;
+mod balancing;
 pub mod explain;
 pub mod flows;
 pub mod hosts;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use openflow::{DatapathId, FlowMod, PacketOut, PortNo};
 
 use self::ahead::Ahead;
+use self::balancing::Balancing;
 use self::flows::Flows;
 use self::hosts::Hosts;
 pub use self::key::{FlowKey, Granularity};
@@ -39,6 +41,7 @@ pub(crate) use self::proxy::ASKER;
 pub use self::stages::{Admitted, Next, STAGES};
 pub use self::steer::AnswersKey;
 use self::steer::Steering;
+use super::balance::{self, Balancer};
 use super::discover::{self, Discovery};
 use super::entries::Key;
 use super::event::Level;
@@ -105,6 +108,8 @@ pub struct Settings {
     pub idle_timeout_s: u16,
     /// Seconds after which it goes in any case; 0 never.
     pub hard_timeout_s: u16,
+    /// What is balanced by flow entries; `None` leaves balancing to others.
+    pub balancing: Option<balance::Settings>,
 }
 
 /// Something to do.
@@ -174,7 +179,7 @@ pub enum Out {
 }
 
 /// The network.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Network {
     settings: Settings,
     known: VipKnowledge,
@@ -191,6 +196,9 @@ pub struct Network {
     steering: Steering,
     loads: Loads,
     pending: Pending,
+    /// Who balances, if this controller does.
+    balancer: Option<Balancer>,
+    balancing: Balancing,
     /// Where the virtual MAC of a one-armed balancer was last heard as a source.
     hint: Option<Place>,
     /// Why packets were stopped, and how often.
@@ -215,8 +223,14 @@ impl Network {
     pub fn new(settings: Settings) -> Self {
         Self {
             discovery: settings.discovery.map(Discovery::new),
+            known: settings
+                .balancing
+                .as_ref()
+                .map(|balancing| balance::knowledge(&balancing.config))
+                .unwrap_or_default(),
+            balancer: settings.balancing.clone().map(|balancing| Balancer::new(balancing, Duration::ZERO)),
+            balancing: Balancing::default(),
             settings,
-            known: VipKnowledge::default(),
             members: BTreeMap::new(),
             v6: true,
             lost: BTreeMap::new(),
@@ -238,6 +252,7 @@ impl Network {
     /// What has to be done since this was last asked, in order.
     pub fn take_outs(&mut self) -> Vec<Out> {
         self.refresh_steering();
+        self.refresh_legs();
         std::mem::take(&mut self.out)
     }
 
@@ -257,6 +272,7 @@ impl Network {
         self.ask_loads();
         let late = self.pending.late(now);
         self.out.extend(late);
+        self.balance_tick();
         if now.saturating_sub(self.swept) >= SWEEP {
             self.swept = now;
             self.age_hosts();
@@ -288,7 +304,10 @@ impl Network {
     }
 
     /// The switch did all that it was sent before this token.
-    pub fn barrier_done(&mut self, token: u64) {
+    pub fn barrier_done(&mut self, token: u64, now: Duration) {
+        if self.proved(token, now) {
+            return;
+        }
         let then = self.pending.done(token);
         self.out.extend(then);
     }

@@ -15,7 +15,7 @@ use crate::core::pipeline::Timeouts;
 use crate::core::topo::{Place, PortRole};
 
 /// How long an entry may take to work on its switch: packets that come meanwhile do not install it again.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// A way: where frames come in at each switch, and the port that they leave by.
 pub type Way = Vec<(Place, PortNo)>;
@@ -152,7 +152,7 @@ impl Network {
     }
 
     /// Deletes one hop.
-    fn delete_hop(&mut self, key: &FlowKey, at: Place) {
+    pub(super) fn delete_hop(&mut self, key: &FlowKey, at: Place) {
         if self.flows.remove(key, at).is_some()
             && let Some(member) = self.members.get(&at.dpid)
         {
@@ -172,6 +172,9 @@ impl Network {
     /// Gives a flow the way that it would get now: what is new is installed, last switch first, then what is left of
     /// the old one is deleted. Without a way it ends.
     pub(super) fn reroute(&mut self, key: &FlowKey) {
+        if self.is_of_leg(key) {
+            return;
+        }
         let way = self.ends_of(key).and_then(|(from, to)| self.plan(from, to, key));
         let Some(way) = way else { return self.delete_flow(key) };
         for (at, out) in way.iter().rev() {

@@ -8,6 +8,7 @@ use super::hosts::Learned;
 use super::proxy::ASKER;
 use super::routing::SeenFrom;
 use super::{Network, Out};
+use crate::core::balance::probe::PROBER;
 use crate::core::discover::{self, Fate as Heard, is_discovery};
 use crate::core::entries::Key;
 use crate::core::event::Level;
@@ -57,7 +58,7 @@ pub const STAGES: [Stage; 5] = [
 ];
 
 /// The most outputs in one message; its length is 16 bits.
-const MAX_OUTPUTS: usize = 2000;
+pub(super) const MAX_OUTPUTS: usize = 2000;
 
 /// The stages that all ways of forwarding share.
 const SHARED_STAGES: usize = 2;
@@ -164,10 +165,17 @@ impl Network {
             }
             return Next::Stop("");
         }
+        if self.hear_backend(context) {
+            if is_station(frame.src) && frame.src != PROBER && self.may_be_attached(station, context) {
+                self.learn(station, context);
+            }
+            return Next::Stop("");
+        }
         let seen = SeenFrom { network: self, dpid: at.dpid };
         let verdict = judge(&frame, at, &seen, &self.known, self.hint);
         context.decision = Some(verdict.fate);
-        if verdict.learn && self.may_be_attached(station, context) {
+        let is_virtual = self.balancer.as_ref().is_some_and(|balancer| balancer.is_virtual(frame.src));
+        if verdict.learn && !is_virtual && self.may_be_attached(station, context) {
             self.learn(station, context);
         }
         context.source = self.hosts.get(station).map(|_| station);
@@ -213,6 +221,7 @@ impl Network {
                 for key in self.flows.of_station(station) {
                     self.reroute(&key);
                 }
+                self.balance_moved(station);
                 self.refresh_ahead(station);
             }
             Learned::Full => {
@@ -235,7 +244,8 @@ impl Network {
             Some(Neighbour::Solicitation { .. }) => Some(ip.src),
             None => None,
         };
-        if let Some(address) = named.filter(|address| !address.is_unspecified()) {
+        let is_vip = |address| self.balancer.as_ref().is_some_and(|balancer| balancer.is_vip(address));
+        if let Some(address) = named.filter(|address| !address.is_unspecified() && !is_vip(*address)) {
             self.note_address(station, address);
         }
     }
@@ -250,6 +260,9 @@ impl Network {
     }
 
     fn stage_balancing(&mut self, context: &mut Context<'_>) -> Next {
+        if let Some(next) = self.balance(context) {
+            return next;
+        }
         if let Some(Fate::Drop(reason)) = context.decision {
             return self.drop(context, reason);
         }

@@ -172,13 +172,17 @@ impl Steering {
 }
 
 impl Network {
-    /// What a frame's entries match: all of its flow where a backend's answers are steered, so that an entry of one flow
-    /// takes no answers of another, else as configured.
+    /// What a frame's entries match: all of its flow where a backend's answers are steered or balanced, so that an entry of
+    /// one flow takes no answers of another, else as configured.
     #[must_use]
     pub(super) fn key_of(&self, frame: &Frame) -> FlowKey {
         let of_service = |address: IpAddr| self.known.has_service(address);
         let steered = frame.ip.is_some_and(|ip| of_service(ip.src) || of_service(ip.dst));
-        let granularity = if steered { Granularity::FiveTuple } else { self.settings.granularity };
+        let granularity = if steered || self.balancer.is_some() {
+            Granularity::FiveTuple
+        } else {
+            self.settings.granularity
+        };
         FlowKey::of(frame, granularity, self.v6)
     }
 

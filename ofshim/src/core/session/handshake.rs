@@ -73,6 +73,11 @@ impl Session {
     fn ask_for_ports(&mut self, ctx: &mut Context<'_>) {
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.link.send(&Message::SetConfig(config), ctx);
+        // Extensions are used for balancing alone.
+        if ctx.settings.balancing.is_some() {
+            let maker = MultipartRequest::from(RequestBody::Desc);
+            self.request(&Message::MultipartRequest(maker), Asked::Maker, ctx);
+        }
         match self.link.version {
             Version::V1_3 => {
                 let request = MultipartRequest::from(RequestBody::PortDesc);
@@ -117,6 +122,10 @@ impl Session {
                     self.requests.take(xid);
                     self.reconcile(ctx);
                 }
+            }
+            (Some(Asked::Maker), ReplyBody::Desc(description)) => {
+                self.requests.take(xid);
+                switch.described(&description.mfr_desc.to_string());
             }
             (Some(Asked::Counters), ReplyBody::PortStats(ports)) => {
                 if last {
@@ -267,6 +276,8 @@ impl Session {
                 ctx.log(Level::Warn, format!("{}: {refuses}; sending changes one by one", self.name()));
                 self.change(changes, ctx);
             }
+            // It is asked for what it may not tell.
+            Asked::Maker => {}
             Asked::Barrier(_) | Asked::Counters => return Ok(false),
             Asked::Role | Asked::Ports | Asked::Flows | Asked::Settled => {
                 return Err(Refusal::silent(refuses));
@@ -280,6 +291,7 @@ impl Session {
         for asked in self.requests.late(ctx.now) {
             let silent = format!("it does not answer {}", asked.words());
             match asked {
+                Asked::Maker => {}
                 Asked::Open(changes) => self.send_plainly(changes, ctx),
                 Asked::Barrier(_) | Asked::Later(_) | Asked::Counters => {
                     if let Some(left_out) = ctx.limiter.allow(LogKey::Unanswered(self.link.conn), ctx.now) {
