@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use aya::maps::xdp::DevMap;
 use aya::maps::{Array, HashMap, ProgramArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions};
@@ -13,6 +14,8 @@ use testbed::pod::Raw;
 use crate::frames::client;
 use crate::layout::{FRAME_BYTES, TARGET, Template};
 
+/// Index of the loopback interface, in every namespace.
+const LOOPBACK: u32 = 1;
 const WRAPPER: &str = "bench_wrapper";
 /// Verdict of a wrapper that could not do its work.
 const XDP_ABORTED: u32 = 0;
@@ -30,17 +33,23 @@ pub enum Target {
     Lru,
     /// Look-ups in two LRU hash tables that find nothing, and an insertion.
     New,
+    /// A redirect.
+    Redirect,
+    /// Counters of a forwarded packet.
+    Counters,
     /// The balancer.
     Balancer,
 }
 
 impl Target {
-    const OF_THE_OBJECT: [(Self, &'static str); 5] = [
+    const OF_THE_OBJECT: [(Self, &'static str); 7] = [
         (Self::Empty, "bench_empty"),
         (Self::Grow, "bench_grow"),
         (Self::Hash, "bench_hash"),
         (Self::Lru, "bench_lru"),
         (Self::New, "bench_new"),
+        (Self::Redirect, "bench_redirect"),
+        (Self::Counters, "bench_counters"),
     ];
 }
 
@@ -69,6 +78,9 @@ impl Harness {
         for name in Target::OF_THE_OBJECT.iter().map(|(_, name)| *name).chain([WRAPPER]) {
             xdp(&mut ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
+        let devices = ebpf.map_mut("FLOOR_DEVICES").context("no map FLOOR_DEVICES")?;
+        let mut devices = DevMap::try_from(devices)?;
+        devices.set(1, LOOPBACK, None, 0).context("loopback is no redirect target")?;
         Ok(Self { ebpf, balancer, target: None })
     }
 

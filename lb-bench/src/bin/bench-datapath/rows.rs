@@ -81,6 +81,8 @@ pub const ROWS: &[Row] = &[
     floor("floor_lru_4096", "LRU hash look-up, 4096 flows", SOME, Target::Lru),
     floor("floor_lru_65536", "LRU hash look-up, 65536 flows", MANY, Target::Lru),
     floor("floor_new", "LRU hash look-ups in vain and insertion, a new flow", ONE, Target::New),
+    floor("floor_redirect", "a redirect", ONE, Target::Redirect),
+    floor("floor_counters", "the counters of a forwarded packet", ONE, Target::Counters),
     row("tcp4_established_1", "nat, TCPv4 established, 1 flow", ONE, What::ToBackend("web"))
         .goal(39.0)
         .over("floor_lru_1"),

@@ -9,7 +9,7 @@
 mod layout;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, ProgramArray};
+use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
@@ -21,6 +21,8 @@ const BODY_WORDS: usize = (FRAME_BYTES - ETHERNET_BYTES) / 8;
 /// Entries of the tables whose look-ups are the floors: as many as the connection table has.
 const FLOOR_ENTRIES: usize = 1 << 17;
 
+/// Counters of a VIP or backend: as many words as the balancer's.
+const COUNTER_WORDS: usize = 7;
 /// Entries of the table whose insertions are a floor.
 const NEW_ENTRIES: usize = 1 << 14;
 
@@ -40,6 +42,15 @@ static FLOOR_LRU: LruHashMap<[u64; 3], [u64; 3], FLOOR_ENTRIES> = LruHashMap::ne
 /// As many as there are slots for half-open connections.
 #[btf_map]
 static FLOOR_NEW: LruHashMap<[u64; 3], [u64; 3], NEW_ENTRIES> = LruHashMap::new();
+/// Where the floor of redirecting sends to.
+#[btf_map]
+static FLOOR_DEVICES: DevMap<2> = DevMap::new();
+/// Counters like those of packets received and of reasons.
+#[btf_map]
+static FLOOR_COUNTS: PerCpuArray<u64, 64> = PerCpuArray::new();
+/// Counters like those of VIPs and backends.
+#[btf_map]
+static FLOOR_TRAFFIC: PerCpuArray<[u64; COUNTER_WORDS], 8192> = PerCpuArray::new();
 
 /// Lays the next frame before the program under test.
 #[xdp(frags)]
@@ -139,6 +150,43 @@ pub fn bench_new(ctx: XdpContext) -> u32 {
     // SAFETY: plain integers.
     let known = unsafe { FLOOR_LRU.get(other).is_some() || FLOOR_NEW.get(key).is_some() };
     if known || FLOOR_NEW.insert(key, [1, 0, 0], 0).is_err() { XDP_DROP } else { XDP_PASS }
+}
+
+/// One redirect to a device, which the kernel's loop does not carry out.
+#[xdp(frags)]
+pub fn bench_redirect(ctx: XdpContext) -> u32 {
+    let Some(key) = key(&ctx) else { return XDP_ABORTED };
+    // The slot is not known when the program is compiled, as with the balancer.
+    let slot = 1 | (key[0] as u32);
+    match FLOOR_DEVICES.redirect(slot, 0) {
+        Ok(_) => XDP_PASS,
+        Err(_) => XDP_DROP,
+    }
+}
+
+/// The counters of a forwarded packet: received, its reason, packets and bytes of its VIP and of its backend.
+#[xdp(frags)]
+pub fn bench_counters(ctx: XdpContext) -> u32 {
+    let Some(key) = key(&ctx) else { return XDP_ABORTED };
+    let bytes = (ctx.data_end() - ctx.data()) as u64;
+    // Which ones is not known when the program is compiled.
+    let (reason, vip, backend) = ((key[2] as u32 & 1) + 1, (key[2] as u32 & 3) + 1, (key[2] as u32 & 7) + 8);
+    let count = |index| {
+        let Some(count) = FLOOR_COUNTS.get_ptr_mut(index) else { return false };
+        // SAFETY: a slot of this processor's; the programs of this hook do not interrupt each other.
+        unsafe { *count += 1 };
+        true
+    };
+    let traffic = |index| {
+        let Some(words) = FLOOR_TRAFFIC.get_ptr_mut(index) else { return false };
+        // SAFETY: likewise.
+        unsafe {
+            (*words)[0] += 1;
+            (*words)[1] += bytes;
+        }
+        true
+    };
+    if count(0) && count(reason) && traffic(vip) && traffic(backend) { XDP_PASS } else { XDP_DROP }
 }
 
 #[inline(always)]
