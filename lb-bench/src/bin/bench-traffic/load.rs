@@ -112,13 +112,30 @@ fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// Datagrams that were sent, and that came.
-pub fn udp(to: SocketAddr, control: &[SocketAddr], time: Duration, bytes: usize) -> Result<Value> {
-    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.connect(to).with_context(|| format!("cannot send to {to}"))?;
+/// Datagrams that were sent by so many senders, each with a flow of its own, and that came.
+pub fn udp(
+    to: SocketAddr,
+    control: &[SocketAddr],
+    time: Duration,
+    bytes: usize,
+    senders: u32,
+) -> Result<Value> {
+    let open = || -> Result<UdpSocket> {
+        let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+        socket.connect(to).with_context(|| format!("cannot send to {to}"))?;
+        Ok(socket)
+    };
+    let sockets = (0..senders).map(|_| open()).collect::<Result<Vec<_>>>()?;
     let before = counted(control)?;
     let begin = Instant::now();
-    let sent = flood(&socket, begin, time, bytes)?;
+    let sent = thread::scope(|scope| {
+        let threads: Vec<_> =
+            sockets.iter().map(|socket| scope.spawn(move || flood(socket, begin, time, bytes))).collect();
+        let ended = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        ended.sum::<Result<u64>>()
+    })?;
     let seconds = begin.elapsed().as_secs_f64();
     thread::sleep(SETTLE);
     let received = counted(control)? - before;
@@ -223,7 +240,7 @@ mod tests {
         let result = latency(&[to], time, 100, 4).unwrap();
         assert_eq!((&result["completed"], &result["failed"]), (&json!(10), &json!(0)));
         assert!(result["p50_us"].as_f64().unwrap() <= result["p99_us"].as_f64().unwrap());
-        let result = udp(to, &[control], time, 18).unwrap();
+        let result = udp(to, &[control], time, 18, 2).unwrap();
         let (sent, received) = (result["sent"].as_u64().unwrap(), result["received"].as_u64().unwrap());
         assert!(0 < received && received <= sent, "{result}");
     }
@@ -236,6 +253,6 @@ mod tests {
         assert!(latency(&[nobody], Duration::from_millis(10), 100, 1).is_err());
         let result = connect(&[nobody], Duration::from_millis(10), 1).unwrap();
         assert_eq!(result["completed"], 0);
-        assert!(udp(nobody, &[nobody], Duration::from_millis(10), 18).is_err());
+        assert!(udp(nobody, &[nobody], Duration::from_millis(10), 18, 1).is_err());
     }
 }

@@ -69,6 +69,9 @@ enum Command {
         /// Bytes of a datagram's data
         #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(1..=1400))]
         bytes: u32,
+        /// Threads that send, each a flow of its own
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+        senders: u32,
     },
 }
 
@@ -105,8 +108,8 @@ fn run(command: Command) -> Result<()> {
         Command::Bulk { offer } => load::bulk(offer.to[0], time(&offer))?,
         Command::Connect { offer, workers } => load::connect(&offer.to, time(&offer), workers)?,
         Command::Latency { offer, rate, workers } => load::latency(&offer.to, time(&offer), rate, workers)?,
-        Command::Udp { offer, control, bytes } => {
-            load::udp(offer.to[0], &control, time(&offer), bytes as usize)?
+        Command::Udp { offer, control, bytes, senders } => {
+            load::udp(offer.to[0], &control, time(&offer), bytes as usize, senders)?
         }
     };
     writeln!(std::io::stdout(), "{result}")?;
