@@ -122,7 +122,7 @@ class Network:
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, ofshim: str, lb_socket: Path) -> None:
+    def start(self, ofshim: str, lb_socket: Path, options: Sequence[str] = ()) -> None:
         """Build everything and wait until the switch has its controller."""
         controller = OfshimController(
             f"c0{self.tag}",
@@ -132,6 +132,7 @@ class Network:
             lb_socket=str(lb_socket),
             run_dir=str(self.work_dir / "ofshim"),
             log_file=str(self.ofshim_log),
+            options=options,
         )
         self.mininet.addController(controller)
         self.mininet.build()
