@@ -19,7 +19,7 @@ pub use fabric::Fabric;
 pub use host::{Server, Talk, body, curl, curl_command, echo_udp, one_line, talk};
 pub use maps::contents;
 pub use mininet::Mininet;
-pub use net::{Mode, Net, address};
+pub use net::{Mode, Net, address, ensure_ovs};
 pub use raw::{Capture, Frame, Wire, enter};
 pub use shell::{Folder, Process, StopAtEnd, must, root, run, wait};
 pub use tc::{Decapsulator, Tagger};
