@@ -12,7 +12,7 @@ mod packet;
 mod switch;
 mod table;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -68,6 +68,10 @@ struct Switches {
     /// Packets of a switch that may wait for an answer; 1 measures latency
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
     window: u32,
+    /// Open connections to this VIP from the hosts of the first switch, each another one, in place of other packets; the
+    /// hosts answer probes, so that the controller's backends may be among them (10.0.0.1 and so on)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    vip: Option<SocketAddrV4>,
     /// Milliseconds from the handshakes to the first packets
     #[arg(long, default_value_t = 2500)]
     settle: u64,
@@ -120,6 +124,7 @@ fn switches(args: &Switches) -> Result<()> {
             flows,
             table: args.table,
             window: args.window as usize,
+            vip: args.vip,
         },
         settle: Duration::from_millis(args.settle),
         warm_up: Duration::from_millis(args.warm_up),

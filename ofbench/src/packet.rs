@@ -7,6 +7,8 @@
 //!
 //! The mark and the number come back at the end of the packet-out that answers, and tell which packet it answers.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use openflow::{BufferId, Message, PacketIn, PacketInReason, PortNo, TableId, Version, Xid};
 
 /// Shortest Ethernet frame without its check sequence.
@@ -21,6 +23,13 @@ const ARP: [u8; 10] = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2];
 const IPV4: [u8; 14] = [0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0];
 /// UDP port 5001 to port 5001, 26 bytes, without a check sum.
 const UDP: [u8; 8] = [0x13, 0x89, 0x13, 0x89, 0, 26, 0, 0];
+/// EtherType IPv4; version 4, no options, 46 bytes, TTL 64, TCP.
+const IPV4_TCP: [u8; 14] = [0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6, 0, 0];
+/// TCP behind its ports: sequence number 1, no acknowledgement, 20 bytes, SYN, window.
+const TCP_SYN: [u8; 12] = [0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0x20, 0];
+/// Source ports that a host opens connections from, one after the other.
+const PORTS: u32 = 60_000;
+const FIRST_PORT: u32 = 1024;
 /// Where the sum of the IPv4 header is in the frame.
 const SUM_AT: usize = 24;
 
@@ -97,6 +106,37 @@ impl Template {
         end(frame, number);
     }
 
+    /// Appends the SYN of a connection to a VIP: each number is another connection. The mark lies over what nobody looks at,
+    /// the urgent pointer and six bytes of data.
+    pub fn syn(&self, from: Host, port: u16, vip: SocketAddrV4, number: u32, out: &mut Vec<u8>) {
+        let frame = self.begin(port, out);
+        let source = FIRST_PORT + number % PORTS;
+        put(frame, 0, &virtual_mac(*vip.ip()));
+        put(frame, 6, &from.mac());
+        put(frame, 12, &IPV4_TCP);
+        put(frame, 26, &from.address());
+        put(frame, 30, &vip.ip().octets());
+        put(frame, 34, &(source as u16).to_be_bytes());
+        put(frame, 36, &vip.port().to_be_bytes());
+        put(frame, 38, &TCP_SYN);
+        let sum = header_sum(frame);
+        put(frame, SUM_AT, &sum.to_be_bytes());
+        end(frame, number);
+    }
+
+    /// Appends the answer of a host to the ARP request in `request`.
+    pub fn answer(&self, of: Host, port: u16, request: &[u8], out: &mut Vec<u8>) {
+        let (asker, asked) =
+            (request.get(6..12).unwrap_or_default(), request.get(22..32).unwrap_or_default());
+        let frame = self.begin(port, out);
+        put(frame, 0, asker);
+        put(frame, 6, &of.mac());
+        put(frame, 12, &ARP);
+        put(frame, 22, &of.mac());
+        put(frame, 28, &of.address());
+        put(frame, 32, asked);
+    }
+
     /// Appends an announcement of a host's address, to all.
     pub fn announcement(&self, of: Host, port: u16, number: u32, out: &mut Vec<u8>) {
         let frame = self.begin(port, out);
@@ -144,6 +184,28 @@ fn header_sum(frame: &[u8]) -> u16 {
     !(((sum & 0xffff) + (sum >> 16)) as u16)
 }
 
+/// The number, behind its switch, of the host that an ARP request asks for; `None` if the frame is none.
+#[must_use]
+pub fn asked_for(switch: u16, frame: &[u8]) -> Option<Host> {
+    let request = [ARP.get(..9)?, &[1]].concat();
+    let [net, of, a, b] = *frame.get(38..42)?.first_chunk()?;
+    let number = u32::from(u16::from_be_bytes([a, b]));
+    let its = net == 10 && u16::from(of) == switch && frame.get(12..22)? == request;
+    its.then_some(Host { switch, number })
+}
+
+/// The MAC that a VIP has unless its configuration says otherwise.
+const fn virtual_mac(vip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = vip.octets();
+    [0x02, 0x6c, a, b, c, d]
+}
+
+/// The connection that a number stands for: which of the hosts opens it.
+#[must_use]
+pub const fn opener(number: u32, hosts: u32) -> u32 {
+    number / PORTS % hosts
+}
+
 /// The number of the packet that a whole PACKET_OUT message sends on; `None` if it is none of ours.
 #[must_use]
 pub fn answered(message: &[u8]) -> Option<u32> {
@@ -180,6 +242,34 @@ mod tests {
             assert_eq!(packet.data[..14], [255, 255, 255, 255, 255, 255, 2, 0, 3, 0, 1, 2, 8, 6]);
             assert_eq!(packet.data[28..32], packet.data[38..42]);
         }
+    }
+
+    #[test]
+    fn connections_to_a_vip_and_answers_to_its_probes() {
+        let host = Host { switch: 0, number: 2 };
+        let template = Template::new(Version::V1_3).unwrap();
+        let data = |bytes: &[u8]| match Message::decode(bytes).unwrap() {
+            (_, _, Message::PacketIn(packet)) => packet.data,
+            other => panic!("{other:?}"),
+        };
+        let mut bytes = Vec::new();
+        template.syn(host, 3, "10.0.1.1:80".parse().unwrap(), 60_007, &mut bytes);
+        let frame = data(&bytes);
+        assert_eq!((answered(&bytes), frame.len()), (Some(60_007), 60));
+        assert_eq!(frame[..6], [2, 0x6c, 10, 0, 1, 1]);
+        assert_eq!(frame[26..38], [10, 0, 0, 2, 10, 0, 1, 1, 4, 7, 0, 80]);
+        assert_eq!((frame[46], frame[47], opener(60_007, 10)), (0x50, 2, 1), "a SYN of the second host");
+        // Who has 10.0.0.2? Tell nobody.
+        let mut probe = [[0xff; 6], [2, 0, 0, 0, 0, 9]].concat();
+        probe.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0]);
+        probe.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+        assert_eq!((asked_for(0, &probe), asked_for(1, &probe)), (Some(host), None));
+        bytes.clear();
+        template.answer(host, 3, &probe, &mut bytes);
+        let frame = data(&bytes);
+        assert_eq!(frame[..6], [2, 0, 0, 0, 0, 9]);
+        assert_eq!(frame[20..42], [0, 2, 2, 0, 0, 0, 0, 2, 10, 0, 0, 2, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0]);
+        assert_eq!(asked_for(0, &frame), None, "an answer is no question");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One fake switch: its connection, its handshake, and the packets that it waits for.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddrV4, TcpStream};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -10,7 +10,7 @@ use openflow::{
     ReplyBody, RequestBody, SwitchConfig, Version, Xid,
 };
 
-use crate::packet::{Host, Template, answered};
+use crate::packet::{Host, Template, answered, asked_for, opener};
 use crate::table::Table;
 
 /// While more waits to be written no further packets are made.
@@ -38,6 +38,8 @@ pub struct Shape {
     pub table: usize,
     /// Packets that wait for their answer, at most.
     pub window: usize,
+    /// The VIP that the hosts of the first switch open connections to, in place of their other flows; nobody else sends.
+    pub vip: Option<SocketAddrV4>,
 }
 
 /// What came back.
@@ -139,11 +141,24 @@ impl Switch {
 
     /// Makes packets of the flows, as far as the window and the buffer allow.
     pub fn fill(&mut self) {
+        if let Some(vip) = self.shape.vip {
+            return self.open_connections(vip);
+        }
         while self.may_send() {
             let (from, to) = self.pair(self.next % self.shape.flows);
             let port = self.port_of(from);
             let host = |number| Host { switch: self.number, number };
             self.template.udp(host(from), port, host(to), self.next, &mut self.outbound);
+            self.sent();
+        }
+    }
+
+    /// Opens connections to a VIP, each another one, as far as the window and the buffer allow.
+    fn open_connections(&mut self, vip: SocketAddrV4) {
+        while self.number == 0 && self.may_send() {
+            let from = opener(self.next, self.shape.hosts);
+            let (port, host) = (self.port_of(from), Host { switch: self.number, number: from });
+            self.template.syn(host, port, vip, self.next, &mut self.outbound);
             self.sent();
         }
     }
@@ -245,8 +260,10 @@ impl Switch {
     fn message(&mut self, kind: u8, bytes: &[u8]) -> Result<()> {
         match kind {
             TYPE_PACKET_OUT => {
-                if let Some(number) = answered(bytes) {
-                    self.answered(number);
+                match answered(bytes) {
+                    Some(number) => self.answered(number),
+                    None if self.shape.vip.is_some() => self.answer_probe(bytes),
+                    None => {}
                 }
                 Ok(())
             }
@@ -256,6 +273,16 @@ impl Switch {
                 Ok(())
             }
             _ => self.other(bytes),
+        }
+    }
+
+    /// A host answers the controller's ARP request.
+    fn answer_probe(&mut self, bytes: &[u8]) {
+        let Ok((_, _, Message::PacketOut(packet))) = Message::decode(bytes) else { return };
+        let host = asked_for(self.number, &packet.data).filter(|host| host.number < self.shape.hosts);
+        if let Some(host) = host {
+            let port = self.port_of(host.number);
+            self.template.answer(host, port, &packet.data, &mut self.outbound);
         }
     }
 

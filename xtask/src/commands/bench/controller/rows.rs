@@ -31,10 +31,22 @@ const ROUTED: Answerer = Answerer::Controller(&["--forwarding", "routed"]);
 /// More pairs of hosts than come in a round, and switches that have room for so many entries: all packets are of new
 /// flows, and what had to go is told to the controller.
 const NEW_FLOWS: &[&str] = &["--openflow", "1.3", "--flows", "800000", "--table", "20000"];
+/// A balancer by flow entries, and connections to its VIP: each packet is the first of a new one, and its answer means
+/// that both entries were sent.
+const BALANCED: Answerer = Answerer::Controller(&[
+    "--lb",
+    "openflow",
+    "--ip",
+    "10.0.1.1",
+    "--servers",
+    "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4",
+    "--port",
+    "80",
+]);
 const GOAL: f64 = 2_000_000.0;
 
 /// All rows, in order.
-pub const ROWS: [Row; 10] = [
+pub const ROWS: [Row; 12] = [
     Row {
         name: "null-1.0",
         label: "nothing decided, OpenFlow 1.0",
@@ -85,6 +97,13 @@ pub const ROWS: [Row; 10] = [
         goal: None,
     },
     Row {
+        name: "balanced-new-flows",
+        label: "balanced, every packet a new connection",
+        answerer: BALANCED,
+        load: &["--openflow", "1.3", "--table", "20000", "--vip", "10.0.1.1:80"],
+        goal: None,
+    },
+    Row {
         name: "null-latency",
         label: "nothing decided, one packet at a time",
         answerer: Answerer::Nobody,
@@ -103,6 +122,13 @@ pub const ROWS: [Row; 10] = [
         label: "routed, one packet at a time",
         answerer: ROUTED,
         load: &["--window", "1"],
+        goal: None,
+    },
+    Row {
+        name: "balanced-latency",
+        label: "balanced, one connection at a time",
+        answerer: BALANCED,
+        load: &["--window", "1", "--table", "20000", "--vip", "10.0.1.1:80"],
         goal: None,
     },
 ];
