@@ -45,6 +45,8 @@ pub enum Command {
     Route(RouteArgs),
     /// Say where a flow would go, and why
     Explain(ExplainArgs),
+    /// Drain, disable, enable or weigh a backend, with --lb openflow
+    Backend(balance::BackendArgs),
     /// Show the counters as Prometheus reads them
     Metrics,
     /// Look for what keeps Open vSwitch's bridges from being served, and name what mends it

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::core::view::{Counters, Link};
+use crate::core::view::{Balancing, Counters, Link};
 
 /// The format's content type.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,6 +70,45 @@ fn controller(out: &mut Text, counters: &Counters) {
     out.single("ofshim_balancer_backends", "gauge", "Backends that are known.", balancer.backends.len());
     let help = "Services whose answers are led to the one-armed balancer.";
     out.single("ofshim_balancer_steered_services", "gauge", help, counters.services);
+    if let Some(balancing) = &status.balancing {
+        self::balancing(out, balancing);
+    }
+}
+
+fn balancing(out: &mut Text, balancing: &Balancing) {
+    let help = "Connections that are remembered.";
+    out.single("ofshim_balancing_connections", "gauge", help, balancing.connections);
+    let help = "Connections that are remembered at most.";
+    out.single("ofshim_balancing_connections_capacity", "gauge", help, balancing.capacity);
+    let help = "Connections with flow entries.";
+    out.single("ofshim_balancing_pinned_connections", "gauge", help, balancing.pinned);
+    let help = "Packets that came to the controller, by what the balancer made of them.";
+    out.family("ofshim_balancing_packets_total", "counter", help);
+    for (reason, count) in &balancing.packets {
+        out.sample("ofshim_balancing_packets_total", &[("reason", reason)], *count);
+    }
+    let of_backends =
+        || balancing.vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| (vip, backend)));
+    let help = "Whether a backend is in the state that the label names; always 1.";
+    out.family("ofshim_balancing_backend_info", "gauge", help);
+    for (vip, backend) in of_backends() {
+        let labels = [("vip", vip.name.as_str()), ("backend", &backend.name), ("state", &backend.state)];
+        out.sample("ofshim_balancing_backend_info", &labels, 1);
+    }
+    out.family("ofshim_balancing_opened_total", "counter", "Connections opened to a backend.");
+    for (vip, backend) in of_backends() {
+        let labels = [("vip", vip.name.as_str()), ("backend", &backend.name)];
+        out.sample("ofshim_balancing_opened_total", &labels, backend.opened);
+    }
+    out.family(
+        "ofshim_balancing_backend_connections",
+        "gauge",
+        "Connections of a backend that are remembered.",
+    );
+    for (vip, backend) in of_backends() {
+        let labels = [("vip", vip.name.as_str()), ("backend", &backend.name)];
+        out.sample("ofshim_balancing_backend_connections", &labels, backend.connections);
+    }
 }
 
 fn messages(out: &mut Text, counters: &Counters) {

@@ -86,6 +86,7 @@ fn a_status() -> Status {
         discovery: Some(Discovery { period_ms: 1500, sent: 1, heard: 2, forged: 3, replayed: 4, relayed: 5 }),
         stopped: BTreeMap::from([("a \"reason\"\\".to_owned(), 6)]),
         classic: None,
+        balancing: None,
         balancer: Balancer {
             source: "daemon".to_owned(),
             placement: "onearm".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::core::view::{Classic, Explain, Flows, Hop, Hosts, Link, Route, Status, Topology};
+use crate::core::view::{Balancing, Classic, Explain, Flows, Hop, Hosts, Link, Route, Status, Topology};
 
 /// `ofshim status`
 #[must_use]
@@ -61,6 +61,9 @@ pub fn status(status: &Status) -> String {
     if let Some(balancer) = &status.classic {
         return text + &classic(balancer);
     }
+    if let Some(balancing) = &status.balancing {
+        return text + &self::balancing(balancing);
+    }
     let balancer = &status.balancer;
     if balancer.source == "none" {
         line(&mut text, "balancer: nothing known of it, neither from a file nor from its daemon");
@@ -71,6 +74,37 @@ pub fn status(status: &Status) -> String {
     line(&mut text, &format!("{what}, backends {}", backends.join(" ")));
     let vips = balancer.vips.iter().map(|vip| [vip.address.to_string(), vip.mac.clone()]);
     table(&mut text, ["VIP", "VIRTUAL MAC"], vips.collect());
+    text
+}
+
+/// `ofshim backend`, and the part of `ofshim status` that says what is balanced by flow entries.
+#[must_use]
+pub fn balancing(balancing: &Balancing) -> String {
+    let mut text = String::new();
+    let Balancing { entries, connections, pinned, capacity, flow_entries, .. } = balancing;
+    line(
+        &mut text,
+        &format!(
+            "balancer: openflow, {entries}; {connections} connections of at most {capacity}, {pinned} of them with \
+             {flow_entries} flow entries"
+        ),
+    );
+    let mut rows = Vec::new();
+    for vip in &balancing.vips {
+        for backend in &vip.backends {
+            let port = backend.port.map(|port| format!(":{port}")).unwrap_or_default();
+            rows.push([
+                format!("{} ({}, {})", vip.name, vip.mode, vip.selection),
+                format!("{}{port}", backend.name),
+                backend.state.clone(),
+                backend.weight.to_string(),
+                backend.place.clone().unwrap_or_else(|| "-".to_owned()),
+                backend.connections.to_string(),
+                backend.opened.to_string(),
+            ]);
+        }
+    }
+    table(&mut text, ["VIP", "BACKEND", "STATE", "WEIGHT", "PORT", "CONNECTIONS", "OPENED"], rows);
     text
 }
 

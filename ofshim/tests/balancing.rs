@@ -475,3 +475,61 @@ fn a_full_switch_forwards_packet_by_packet() {
         assert_eq!(bed.legs(), 2);
     }
 }
+
+#[test]
+fn orders_change_who_gets_new_connections_and_nothing_else() {
+    use lb_core::host::overlay::Order;
+    use ofshim::core::Command;
+    use ofshim::core::balance::BackendOrder;
+    for version in BOTH {
+        let mut bed = Bed::row(version, &web(""));
+        let backends: Vec<u8> = (40_000..40_004).map(|port| bed.exchange(port)).collect();
+        let order = |bed: &mut Bed, backend: &str, order| {
+            let order = BackendOrder { backend: backend.to_owned(), vip: None, order };
+            let now = bed.fabric.net.now;
+            bed.fabric.net.controller.order_backend(&order, now).map(|(commands, view)| {
+                let changes =
+                    commands.iter().filter(|command| matches!(command, Command::Send { .. })).count();
+                (changes, view)
+            })
+        };
+        let (sent, view) = order(&mut bed, "h1", Order::Drain { deadline_ms: None }).unwrap();
+        assert_eq!((sent, view.vips[0].backends[0].state.as_str()), (0, "draining"), "entries stay");
+        assert_eq!((view.connections, view.pinned, view.flow_entries), (4, 4, 8));
+        for (port, backend) in (40_000..).zip(&backends) {
+            assert_eq!(bed.one(9, &request(port, ACK)).0, *backend);
+        }
+        for port in 50_000..50_004 {
+            assert_eq!(bed.exchange(port), 2);
+        }
+        order(&mut bed, "h1", Order::Enable).unwrap();
+        order(&mut bed, "h2", Order::Weight(0)).unwrap();
+        assert_eq!(bed.exchange(50_010), 1);
+        let refused = order(&mut bed, "h7", Order::Disable).unwrap_err();
+        assert!(refused.contains("h7") && !refused.contains('\n'), "{refused}");
+    }
+}
+
+#[test]
+fn explain_names_the_backend_and_the_way() {
+    use ofshim::core::net::explain::{Asked, End};
+    let mut bed = Bed::row(Version::V1_3, &web("").replace("round-robin", "maglev"));
+    let asked = |port: u16| Asked {
+        from: End::Ip([10, 0, 0, 9].into()),
+        to: End::Ip(VIP.into()),
+        vlan: None,
+        protocol: TCP,
+        ports: Some((port, 80)),
+    };
+    let foreseen = bed.fabric.net.controller.explain(asked(40_000)).unwrap();
+    assert_eq!((foreseen.outcome.as_str(), foreseen.installed), ("route", false), "{foreseen:?}");
+    let backend = bed.exchange(40_000);
+    let told = bed.fabric.net.controller.explain(asked(40_000)).unwrap();
+    assert!(told.installed && told.hops == foreseen.hops, "{told:?} {foreseen:?}");
+    assert_eq!(told.hops.len(), if backend == 1 { 2 } else { 3 });
+    let says = |part: &str| told.why.iter().any(|line| line.contains(part));
+    assert!(says("for VIP web; the connection is known: 2 flow entries"), "{told:?}");
+    assert!(says(&format!("to backend h{backend} (up)")), "{told:?}");
+    let other = Asked { ports: Some((40_000, 81)), ..asked(1) };
+    assert_eq!(bed.fabric.net.controller.explain(other).unwrap().outcome, "drop");
+}

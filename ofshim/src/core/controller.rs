@@ -111,6 +111,23 @@ impl Controller {
         commands.into_commands()
     }
 
+    /// Carries out an order about backends: what there is to do then, and what is balanced now.
+    ///
+    /// # Errors
+    /// The order is refused. One line.
+    pub fn order_backend(
+        &mut self,
+        order: &balance::BackendOrder,
+        now: Duration,
+    ) -> Result<(Vec<Command>, view::Balancing), String> {
+        self.events += 1;
+        let mut commands = Outbox::new(self.events, 0);
+        self.network.order_backend(order, now)?;
+        self.obey_network(&mut commands, now);
+        let view = self.network.balancer().map(balance::Balancer::view).unwrap_or_default();
+        Ok((commands.into_commands(), view))
+    }
+
     /// When there is something to do that should not wait for the next regular tick.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
@@ -480,6 +497,7 @@ impl Controller {
             links,
             clusters,
             discovery: self.network.discovery_view(),
+            balancing: self.network.balancer().map(balance::Balancer::view),
             stopped: self.network.stops().map(|(why, count)| (why.to_owned(), count)).collect(),
             switches,
             classic: self.classic.as_ref().map(Classic::view),

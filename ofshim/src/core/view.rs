@@ -50,6 +50,75 @@ pub struct Status {
     pub balancer: Balancer,
     /// The seed balancer that runs here; `null` if there is none.
     pub classic: Option<Classic>,
+    /// What is balanced here by flow entries; `null` if nothing is.
+    pub balancing: Option<Balancing>,
+}
+
+/// Balancing by flow entries in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Balancing {
+    /// How entries are made: `reactive`.
+    pub entries: String,
+    /// How many connections are remembered.
+    pub connections: usize,
+    /// How many of them have flow entries.
+    pub pinned: usize,
+    /// How many are remembered at most.
+    pub capacity: usize,
+    /// How many flow entries they have.
+    pub flow_entries: usize,
+    /// What became of the packets that came to the controller, by reason.
+    pub packets: BTreeMap<String, u64>,
+    /// The VIPs.
+    pub vips: Vec<BalancedVip>,
+}
+
+/// A VIP in [`Balancing`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BalancedVip {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// `80`, `8000-8010` or `all`.
+    pub ports: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Its virtual MAC.
+    pub mac: String,
+    /// `nat` or `dsr`.
+    pub mode: String,
+    /// How a backend is chosen.
+    pub selection: String,
+    /// Connections opened.
+    pub opened: u64,
+    /// Packets dropped by a reason.
+    pub dropped: u64,
+    /// Its backends.
+    pub backends: Vec<BalancedBackend>,
+}
+
+/// A backend in [`BalancedVip`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BalancedBackend {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// The port that the VIP's is translated to; `null` if it is not.
+    pub port: Option<u16>,
+    /// `probing`, `up`, `down`, `draining` or `disabled`.
+    pub state: String,
+    /// Its weight.
+    pub weight: u16,
+    /// The MAC that it last answered from.
+    pub mac: Option<String>,
+    /// The port that it last answered at.
+    pub place: Option<String>,
+    /// How many connections are remembered.
+    pub connections: usize,
+    /// Connections opened.
+    pub opened: u64,
 }
 
 /// A seed balancer in [`Status`].
@@ -276,7 +345,8 @@ pub struct Flow {
     /// The port that frames leave by; `null` drops them.
     pub out_port: Option<u32>,
     /// `route`, `ahead` (of traffic), `steer` (answers to the one-armed balancer), `forward` (learned), `transit` (from or
-    /// to a virtual MAC), `hold` (dropped), or `pinned` (a connection of the seed balancer).
+    /// to a virtual MAC), `hold` (dropped), `balance` (a direction of a connection), or `pinned` (a
+    /// connection of the seed balancer).
     pub purpose: String,
     /// The cookie, `0x` and 16 hex digits.
     pub cookie: String,
@@ -324,7 +394,7 @@ pub struct Explain {
     pub from: String,
     /// The port where its destination is; `null` if that is not known.
     pub to: Option<String>,
-    /// `route`, `flood` or `drop`.
+    /// `route`, `flood`, `drop`, or `balance` where only its first packet tells its backend.
     pub outcome: String,
     /// What each stage says.
     pub why: Vec<String>,

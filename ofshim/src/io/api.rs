@@ -1,11 +1,11 @@
-//! The HTTP interface on the controller's socket: what runs, read only. What may be asked is in [`super::endpoints`], the
+//! The HTTP interface on the controller's socket: what runs, and orders about backends. What may be asked is in [`super::endpoints`], the
 //! values are those of [`crate::core::view`].
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Router, serve};
 use serde_json::Value;
 use tokio::net::{TcpListener, UnixListener};
@@ -43,15 +43,18 @@ pub async fn run_metrics(listener: TcpListener, inputs: Inputs) {
 /// Serves those endpoints that `which` names.
 fn router(which: &dyn Fn(&Endpoint) -> bool) -> Router<Inputs> {
     let served = || ENDPOINTS.iter().filter(|endpoint| which(endpoint));
-    let paths: Vec<&str> = served().map(|endpoint| endpoint.path).collect();
-    let unknown = format!("no such path; there are GET {}", paths.join(", "));
+    let of =
+        |changes| served().filter(move |endpoint| endpoint.changes == changes).map(|endpoint| endpoint.path);
+    let posts: String = of(true).map(|path| format!("; POST {path}")).collect();
+    let unknown = format!("no such path; there are GET {}{posts}", of(false).collect::<Vec<_>>().join(", "));
     let router =
         served().fold(Router::new(), |router, endpoint| router.route(endpoint.path, handler(endpoint)));
     router.fallback(async move || (StatusCode::NOT_FOUND, unknown.clone()))
 }
 
 fn handler(endpoint: &'static Endpoint) -> MethodRouter<Inputs> {
-    get(async move |State(inputs): State<Inputs>, Query(fields): Query<Fields>| {
+    let method = if endpoint.changes { post } else { get };
+    method(async move |State(inputs): State<Inputs>, Query(fields): Query<Fields>| {
         match endpoint.question(&fields) {
             Ok(question) => answer(endpoint, question, &inputs).await,
             Err(told) => (StatusCode::BAD_REQUEST, told).into_response(),

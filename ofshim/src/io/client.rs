@@ -34,6 +34,14 @@ pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
             ask(run_dir, &target, args.json, print::route).await
         }
         Command::Explain(args) => ask(run_dir, &explain_target(args), args.json, print::explain).await,
+        Command::Backend(args) => {
+            let target = args.order.target();
+            let body = match http::post(&run_dir.join(SOCKET_NAME), &target, LIMIT).await {
+                Ok(body) => body,
+                Err(error) => bail!("{}", explain(&error, run_dir)),
+            };
+            show(run_dir, &body, args.json, print::balancing)
+        }
         Command::Metrics => {
             let body = fetch(run_dir, "/metrics").await?;
             String::from_utf8(body).context("the answer is not text")
@@ -82,9 +90,18 @@ async fn ask<T: DeserializeOwned>(
     json: bool,
     text: fn(&T) -> String,
 ) -> anyhow::Result<String> {
+    show(run_dir, &fetch(run_dir, target).await?, json, text)
+}
+
+/// What the controller answered, as text or as it came.
+fn show<T: DeserializeOwned>(
+    run_dir: &Path,
+    body: &[u8],
+    json: bool,
+    text: fn(&T) -> String,
+) -> anyhow::Result<String> {
     let socket = run_dir.join(SOCKET_NAME);
-    let body = fetch(run_dir, target).await?;
-    let value: serde_json::Value = serde_json::from_slice(&body)
+    let value: serde_json::Value = serde_json::from_slice(body)
         .with_context(|| format!("{}: the answer is not JSON", socket.display()))?;
     if json {
         return Ok(format!("{value}\n"));

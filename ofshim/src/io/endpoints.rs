@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use lb_core::host::overlay::Order;
 use schemars::{Schema, SchemaGenerator};
 
+use crate::core::balance::BackendOrder;
 use crate::core::net::explain::{Asked as Flow, End, MAX_PATHS};
 use crate::core::view;
 
 /// What may be asked of the controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// `/v1/status`
     Status,
@@ -30,6 +32,8 @@ pub enum Question {
     },
     /// `/v1/explain`
     Explain(Flow),
+    /// `/v1/backend`
+    Backend(BackendOrder),
     /// `/metrics`: text in a JSON string
     Metrics,
     /// `/openapi.json`
@@ -44,6 +48,8 @@ pub type Fields = BTreeMap<String, String>;
 pub struct Endpoint {
     /// Its path.
     pub path: &'static str,
+    /// Whether something changes by it: it is a POST then.
+    pub changes: bool,
     /// Its name, for programs that are made from the document.
     pub operation: &'static str,
     /// What it tells.
@@ -94,9 +100,10 @@ const fn number(name: &'static str, summary: &'static str, range: (u32, u32)) ->
 }
 
 /// All that may be asked.
-pub const ENDPOINTS: [Endpoint; 8] = [
+pub const ENDPOINTS: [Endpoint; 9] = [
     Endpoint {
         path: "/v1/status",
+        changes: false,
         operation: "status",
         summary: "The controller, its switches, and what it knows of the balancer",
         fields: &[],
@@ -105,6 +112,7 @@ pub const ENDPOINTS: [Endpoint; 8] = [
     },
     Endpoint {
         path: "/v1/topology",
+        changes: false,
         operation: "topology",
         summary: "The switches with their ports, the links, the clusters",
         fields: &[],
@@ -113,6 +121,7 @@ pub const ENDPOINTS: [Endpoint; 8] = [
     },
     Endpoint {
         path: "/v1/hosts",
+        changes: false,
         operation: "hosts",
         summary: "The known hosts",
         fields: &[],
@@ -121,6 +130,7 @@ pub const ENDPOINTS: [Endpoint; 8] = [
     },
     Endpoint {
         path: "/v1/flows",
+        changes: false,
         operation: "flows",
         summary: "The controller's own flow entries",
         fields: &[],
@@ -129,6 +139,7 @@ pub const ENDPOINTS: [Endpoint; 8] = [
     },
     Endpoint {
         path: "/v1/route",
+        changes: false,
         operation: "route",
         summary: "The shortest ways from one host or port to another",
         fields: &[
@@ -144,6 +155,7 @@ pub const ENDPOINTS: [Endpoint; 8] = [
     },
     Endpoint {
         path: "/v1/explain",
+        changes: false,
         operation: "explain",
         summary: "Where a flow would go, and why",
         fields: &[
@@ -163,7 +175,25 @@ pub const ENDPOINTS: [Endpoint; 8] = [
         },
     },
     Endpoint {
+        path: "/v1/backend",
+        changes: true,
+        operation: "backend",
+        summary: "Drains, disables, enables or weighs a backend of a controller that balances by flow entries",
+        fields: &[
+            text("order", "drain, disable, enable or weight"),
+            text("backend", "Name, address, or address and port"),
+            Field {
+                required: false,
+                ..text("vip", "Name of its VIP [default: all that have such a backend]")
+            },
+            number("weight", "The weight, with order=weight", (0, 256)),
+        ],
+        answer: Answer::Json(SchemaGenerator::subschema_for::<view::Balancing>),
+        read: |fields| backend(fields).map(Question::Backend),
+    },
+    Endpoint {
         path: "/metrics",
+        changes: false,
         operation: "metrics",
         summary: "The counters as Prometheus reads them",
         fields: &[],
@@ -172,6 +202,7 @@ pub const ENDPOINTS: [Endpoint; 8] = [
     },
     Endpoint {
         path: "/openapi.json",
+        changes: false,
         operation: "openapi",
         summary: "This document",
         fields: &[],
@@ -213,6 +244,27 @@ fn field<T: FromStr>(fields: &Fields, name: &str) -> Result<Option<T>, String> {
     value.parse().map(Some).map_err(|_| format!("{name}={value:?} is not understood"))
 }
 
+fn backend(fields: &Fields) -> Result<BackendOrder, String> {
+    let text = |name: &str| fields.get(name).cloned();
+    let weight = field(fields, "weight")?;
+    let order = match (text("order").as_deref(), weight) {
+        (Some("drain"), None) => Order::Drain { deadline_ms: None },
+        (Some("disable"), None) => Order::Disable,
+        (Some("enable"), None) => Order::Enable,
+        (Some("weight"), Some(weight)) => Order::Weight(weight),
+        (Some("weight"), None) => return Err("the field \"weight\" is missing".to_owned()),
+        (Some("drain" | "disable" | "enable"), Some(_)) => {
+            return Err("the field \"weight\" goes with order=weight".to_owned());
+        }
+        (Some(other), _) => {
+            return Err(format!("order={other:?} is not known; there are drain, disable, enable and weight"));
+        }
+        (None, _) => return Err("the field \"order\" is missing".to_owned()),
+    };
+    let backend = text("backend").ok_or("the field \"backend\" is missing")?;
+    Ok(BackendOrder { backend, vip: text("vip"), order })
+}
+
 fn required(fields: &Fields, name: &str) -> Result<End, String> {
     fields.get(name).ok_or_else(|| format!("the field {name:?} is missing"))?.parse()
 }
@@ -224,6 +276,20 @@ mod tests {
     fn ask(path: &str, fields: &[(&str, &str)]) -> Result<Question, String> {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         ENDPOINTS.iter().find(|endpoint| endpoint.path == path).unwrap().question(&fields)
+    }
+
+    #[test]
+    fn orders_are_read_and_refused_by_name() {
+        let read = |fields: &[(&str, &str)]| ask("/v1/backend", fields);
+        let order =
+            |order| Ok(Question::Backend(BackendOrder { backend: "h1".to_owned(), vip: None, order }));
+        let of = |word| [("backend", "h1"), ("order", word)];
+        assert_eq!(read(&of("drain")), order(Order::Drain { deadline_ms: None }));
+        assert_eq!(read(&[&of("weight")[..], &[("weight", "3")]].concat()), order(Order::Weight(3)));
+        assert!(read(&of("weight")).unwrap_err().contains("\"weight\" is missing"));
+        assert!(read(&of("kill")).unwrap_err().contains("there are drain, disable, enable and weight"));
+        assert!(read(&[&of("drain")[..], &[("weight", "3")]].concat()).unwrap_err().contains("goes with"));
+        assert!(read(&[("order", "drain")]).unwrap_err().contains("\"backend\" is missing"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -55,29 +55,48 @@ pub enum HttpError {
     },
 }
 
+/// `POST target`, without a body, to the server on the unix socket at `path`, within `limit`.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(path: &Path, target: &str, limit: Duration) -> Result<Vec<u8>, HttpError> {
+    within(path, Method::POST, target, limit).await
+}
+
 /// `GET target` from the server on the unix socket at `path`, within `limit`.
 ///
 /// # Errors
 /// No answer with status 200 came in time, or it is longer than 16 MiB.
 pub async fn get(path: &Path, target: &str, limit: Duration) -> Result<Vec<u8>, HttpError> {
-    let late = |_| HttpError::Late { path: path.to_owned(), limit };
-    tokio::time::timeout(limit, get_unlimited(path, target)).await.map_err(late)?
+    within(path, Method::GET, target, limit).await
 }
 
-async fn get_unlimited(path: &Path, target: &str) -> Result<Vec<u8>, HttpError> {
+async fn within(path: &Path, method: Method, target: &str, limit: Duration) -> Result<Vec<u8>, HttpError> {
+    let late = |_| HttpError::Late { path: path.to_owned(), limit };
+    tokio::time::timeout(limit, unlimited(path, method, target)).await.map_err(late)?
+}
+
+async fn unlimited(path: &Path, method: Method, target: &str) -> Result<Vec<u8>, HttpError> {
     let stream = UnixStream::connect(path)
         .await
         .map_err(|source| HttpError::Connect { path: path.to_owned(), source })?;
-    exchange(stream, target, path).await
+    exchange(stream, method, target, path).await
 }
 
-async fn exchange(stream: UnixStream, target: &str, path: &Path) -> Result<Vec<u8>, HttpError> {
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    target: &str,
+    path: &Path,
+) -> Result<Vec<u8>, HttpError> {
     let broken = |reason: String| HttpError::Broken { path: path.to_owned(), reason };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(error.to_string()))?;
     let asked = async move {
-        let request = Request::get(target)
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
             .header("host", "localhost")
             .body(Empty::<Bytes>::new())
             .map_err(|error| broken(error.to_string()))?;

@@ -19,7 +19,7 @@ pub fn document() -> Value {
             Answer::Document => json!({ "application/json": { "schema": { "type": "object" } } }),
             Answer::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
         };
-        paths.insert(endpoint.path.to_owned(), json!({ "get": operation(endpoint, &content) }));
+        paths.insert(endpoint.path.to_owned(), json!({ method(endpoint): operation(endpoint, &content) }));
     }
     json!({
         "openapi": "3.1.0",
@@ -27,13 +27,17 @@ pub fn document() -> Value {
             "title": "ofshim",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "What the OpenFlow controller ofshim tells over its unix socket (RUN_DIR/ofshim.sock). \
-                            Everything is read only.",
+                            What is a GET changes nothing.",
             "license": { "name": env!("CARGO_PKG_LICENSE") },
         },
         "servers": [{ "url": "http://localhost", "description": "over the unix socket; the host does not matter" }],
         "paths": paths,
         "components": { "schemas": schemas.take_definitions(true) },
     })
+}
+
+const fn method(endpoint: &Endpoint) -> &'static str {
+    if endpoint.changes { "post" } else { "get" }
 }
 
 fn operation(endpoint: &Endpoint, content: &Value) -> Value {

@@ -278,8 +278,13 @@ impl Main {
         if let Event::Closed { conn, .. } = &event {
             self.connections.remove(conn);
         }
+        let commands = self.controller.handle(event, self.now());
+        self.carry_out(commands);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
         let mut slow = Vec::new();
-        for command in self.controller.handle(event, self.now()) {
+        for command in commands {
             self.command(command, &mut slow);
         }
         for (conn, reason) in slow {
@@ -331,6 +336,13 @@ impl Main {
             Question::Route { from, to, k } => controller.route(from, to, k).and_then(|route| json(&route)),
             Question::OpenApi => Ok(openapi::document()),
             Question::Metrics => Ok(Value::String(self.metrics(now))),
+            Question::Backend(order) => match self.controller.order_backend(&order, now) {
+                Ok((commands, balancing)) => {
+                    self.carry_out(commands);
+                    json(&balancing)
+                }
+                Err(refused) => Err(refused),
+            },
             Question::Explain(flow) => self.controller.explain(flow).and_then(|explained| json(&explained)),
         };
         // Whoever asked may be gone.

@@ -35,7 +35,7 @@ pub struct Watch {
     pub prober: Prober,
     /// Whether members are in rotation.
     pub members: Members,
-    timeout_ns: u64,
+    settings: Settings,
     prober_wake: Option<u64>,
     members_wake: Option<u64>,
     questions: Vec<(Watched, Destination)>,
@@ -52,7 +52,7 @@ impl Watch {
         let mut watch = Self {
             prober: Prober::new(settings),
             members: Members::new(seed),
-            timeout_ns: settings.timeout_ns,
+            settings,
             prober_wake: None,
             members_wake: None,
             questions: Vec::new(),
@@ -60,12 +60,19 @@ impl Watch {
             changes: Vec::new(),
             changed: false,
         };
-        let commands = watch.prober.configure(settings, &config.stations(), now);
-        watch.obey(commands, now);
-        let prober = &watch.prober;
-        let actions = watch.members.configure(config, |station| prober.state(station), now);
-        watch.obey_members(actions);
+        watch.reconfigure(config, now);
+        watch.changed = false;
         watch
+    }
+
+    /// Takes another configuration; backends that stay keep their state.
+    pub fn reconfigure(&mut self, config: &Config, now: u64) {
+        let commands = self.prober.configure(self.settings, &config.stations(), now);
+        self.obey(commands, now);
+        let prober = &self.prober;
+        let actions = self.members.configure(config, |station| prober.state(station), now);
+        self.obey_members(actions);
+        self.changed = true;
     }
 
     /// When [`Self::wake`] has something to do.
@@ -111,7 +118,7 @@ impl Watch {
     pub fn heard(&mut self, backend: IpAddr, neighbour: Neighbour, now: u64) -> bool {
         let commands = self.prober.handle(Event::Reply { backend, received_at: now, neighbour }, now);
         self.obey(commands, now);
-        let limit = self.timeout_ns.saturating_mul(ANSWER_TIMEOUTS);
+        let limit = self.settings.timeout_ns.saturating_mul(ANSWER_TIMEOUTS);
         self.asked.get(&backend).is_some_and(|at| now.saturating_sub(*at) <= limit)
     }
 

@@ -20,9 +20,11 @@
 pub mod check;
 pub mod edit;
 mod health;
+mod orders;
 pub mod pins;
 mod places;
 pub mod probe;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,6 +35,7 @@ use lb_core::decide::stays;
 use lb_core::host::config::Config;
 use lb_core::host::health::{Destination, Neighbour, Station as Watched};
 use lb_core::host::ids::Ids;
+use lb_core::host::overlay::Overlay;
 use lb_core::host::plan::{Plan, health_view};
 use lb_core::host::records;
 use lb_core::model::Model;
@@ -44,6 +47,7 @@ use lb_core::{Outcome, Reason, process_all, serving_vip};
 use openflow::MacAddr;
 
 use self::health::Watch;
+pub use self::orders::BackendOrder;
 pub use self::pins::{Leg, LegKey, Pins};
 use self::places::Places;
 use super::event::Level;
@@ -90,6 +94,10 @@ const MAKE_ROOM: usize = 16;
 #[derive(Debug)]
 pub struct Balancer {
     entries: EntriesKind,
+    /// As it was read.
+    file: Config,
+    /// What an administrator changed of it.
+    overlay: Overlay,
     /// In force.
     config: Config,
     ids: Ids,
@@ -157,6 +165,8 @@ impl Balancer {
             vip_addresses: config.vips.iter().map(|vip| vip.address).collect(),
             backend_addresses: config.backend_addresses().into_iter().collect(),
             pins: Pins::default(),
+            file: config.clone(),
+            overlay: Overlay::default(),
             config,
         };
         balancer.replan();

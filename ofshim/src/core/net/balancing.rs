@@ -23,7 +23,7 @@ use super::routing::{ON_ITS_WAY, Way};
 use super::stages::{Context, MAX_OUTPUTS, Next};
 use super::{FlowKey, FoundRoute, Granularity, Network, Out};
 use crate::core::balance::probe::{PROBER, question, says_where};
-use crate::core::balance::{Balancer, Leg, LegKey, Replanned, edit, is_whole, side_of_reason};
+use crate::core::balance::{BackendOrder, Balancer, Leg, LegKey, Replanned, edit, is_whole, side_of_reason};
 use crate::core::cookie::{Purpose, Sequence};
 use crate::core::event::Level;
 use crate::core::forward::{DropReason, Fate};
@@ -78,6 +78,24 @@ impl Network {
     #[must_use]
     pub const fn balancer(&self) -> Option<&Balancer> {
         self.balancer.as_ref()
+    }
+
+    /// Carries out an order about backends.
+    ///
+    /// # Errors
+    /// This controller does not balance, or the order is refused. One line.
+    pub fn order_backend(&mut self, order: &BackendOrder, now: Duration) -> Result<(), String> {
+        let Some(balancer) = &mut self.balancer else {
+            return Err("this controller does not balance: orders are for one that runs with --lb openflow, or for lb"
+                .to_owned());
+        };
+        self.now = now;
+        let lines = balancer.order(order, now)?;
+        for (level, text) in lines {
+            self.log(level, text);
+        }
+        self.balance_follow();
+        Ok(())
     }
 
     /// When the balancer has something to do.
@@ -372,7 +390,7 @@ impl Network {
     }
 
     /// Where a station is: where it was heard, or where it answered a probe.
-    fn seat_of(&self, station: Station, from: DatapathId) -> Option<Place> {
+    pub(super) fn seat_of(&self, station: Station, from: DatapathId) -> Option<Place> {
         let probed = || {
             let place = self.balancer.as_ref()?.place_of(station.mac)?;
             let near = place.dpid == from || self.topology.cluster(place.dpid) == self.topology.cluster(from);
@@ -437,7 +455,7 @@ impl Network {
     }
 
     /// The way to a place; back out of the same port where both ends are behind it.
-    fn way_of(&mut self, at: Place, to: Place, key: &FlowKey) -> Option<Way> {
+    pub(super) fn way_of(&mut self, at: Place, to: Place, key: &FlowKey) -> Option<Way> {
         if at == to { Some(vec![(at, PortNo::IN_PORT)]) } else { self.plan(at, to, key) }
     }
 

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use openflow::MacAddr;
 
 use super::routing::{SeenFrom, Way};
-use super::{FlowKey, Network};
+use super::{FlowKey, Granularity, Network};
+use crate::core::balance::LegKey;
 use crate::core::forward::{DropReason, Fate, judge};
 use crate::core::frame::Frame;
 use crate::core::ip::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ip};
@@ -154,6 +155,8 @@ impl Network {
             _ if steered.is_some() => {
                 "balancing: what may answer a client of a VIP is led to the balancer".to_owned()
             }
+            // What this controller balances is told below.
+            _ if self.balancer().is_some_and(|balancer| balancer.is_virtual(frame.dst)) => String::new(),
             (_, Some(vip)) => format!("balancing: for VIP {vip}, so it goes to the balancer"),
             (_, None) => "balancing: neither for a VIP nor an answer to a probe".to_owned(),
         });
@@ -162,6 +165,10 @@ impl Network {
             to: destination.map(|place| place.to_string()),
             ..view::Explain::default()
         };
+        if self.explain_balanced(&frame, at, &mut explained, &mut why) {
+            explained.why = why;
+            return Ok(explained);
+        }
         if let Some(way) = steered {
             self.explain_answers(&frame, at, &way, &mut explained, &mut why);
             explained.why = why;
@@ -180,6 +187,44 @@ impl Network {
         }
         explained.why = why;
         Ok(explained)
+    }
+
+    /// A flow to a VIP that this controller balances; whether it is one.
+    fn explain_balanced(
+        &mut self,
+        frame: &Frame,
+        at: Place,
+        explained: &mut view::Explain,
+        why: &mut Vec<String>,
+    ) -> bool {
+        let key = FlowKey::of(frame, Granularity::FiveTuple, true);
+        let Some(balancer) = self.balancer().filter(|balancer| balancer.is_virtual(frame.dst)) else {
+            return false;
+        };
+        why.retain(|line| !line.is_empty());
+        explained.outcome = "drop".to_owned();
+        let Some(told) = balancer.explain(&key) else {
+            why.push("balancing: to a VIP's address, but to no port or protocol that it serves".to_owned());
+            return true;
+        };
+        explained.installed = balancer.pins.get(&LegKey { at, came: key }).is_some();
+        why.extend(told.why);
+        let Some(mac) = told.backend else {
+            explained.outcome = "balance".to_owned();
+            return true;
+        };
+        let to = self.seat_of(Station { mac, vlan: frame.vlan }, at.dpid);
+        let left = FlowKey { dst: mac, ..key };
+        let way = to.and_then(|to| self.way_of(at, to, &left));
+        explained.to = to.map(|place| place.to_string());
+        match way {
+            Some(way) => {
+                explained.outcome = "route".to_owned();
+                explained.hops = way.iter().map(|(at, out)| hop(*at, *out)).collect();
+            }
+            None => why.push("forwarding: there is no way to the backend".to_owned()),
+        }
+        true
     }
 
     /// Answers of a backend: led to the balancer, unless their flow has entries of its own.
@@ -254,7 +299,12 @@ impl Network {
         let source = self.stations(asked.from, asked.vlan).first().copied();
         let source =
             source.ok_or_else(|| format!("no host {} is known; 'ofshim hosts' lists them", asked.from))?;
+        let balanced = |address| {
+            let vips = self.balancer().into_iter().flat_map(|balancer| balancer.plan().vips.values());
+            vips.into_iter().find(|vip| vip.key.address == address).map(|vip| openflow::MacAddr(vip.mac.0))
+        };
         let virtual_mac = match asked.to {
+            End::Ip(address) if balanced(address).is_some() => balanced(address),
             End::Ip(IpAddr::V4(address)) => {
                 self.known.vips().find(|(vip, _)| *vip == address).map(|(_, mac)| mac)
             }

@@ -16,7 +16,9 @@ impl Network {
     /// How many hosts and entries there are.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
-        (self.hosts.len(), self.flows.hop_count() + self.ahead.iter().count() + self.steering.iter().count())
+        let legs = self.balancer().map_or(0, |balancer| balancer.pins.len());
+        let others = self.ahead.iter().count() + self.steering.iter().count();
+        (self.hosts.len(), self.flows.hop_count() + others + legs)
     }
 
     /// How many entries there are, by the word for their purpose.
@@ -26,6 +28,7 @@ impl Network {
             (Purpose::Route.word(), self.flows.hop_count()),
             (Purpose::Ahead.word(), self.ahead.iter().count()),
             (Purpose::Steer.word(), self.steering.iter().count()),
+            (Purpose::Balance.word(), self.balancer().map_or(0, |balancer| balancer.pins.len())),
         ])
     }
 
@@ -183,6 +186,17 @@ impl Network {
             purpose: Purpose::Steer.word().to_owned(),
             cookie: format!("{:#018x}", cookie(Purpose::Steer, sequence).0),
             ..view::Flow::default()
+        }));
+        let legs = self.balancer().into_iter().flat_map(|balancer| balancer.pins.iter());
+        flows.extend(legs.map(|(key, leg)| view::Flow {
+            dpid: key.at.dpid.to_string(),
+            table: table(key.at, Purpose::Balance),
+            in_port: Some(key.at.port.0),
+            out_port: Some(leg.out.0),
+            purpose: Purpose::Balance.word().to_owned(),
+            cookie: format!("{:#018x}", cookie(Purpose::Balance, leg.sequence).0),
+            age_ms: milliseconds(now.saturating_sub(leg.since)),
+            ..of_key(&key.came)
         }));
         flows
     }
