@@ -8,7 +8,7 @@ const COLUMNS: usize = 3;
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 210.0;
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 22.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 34.0;
 /// Scale of the rates, connections a second.

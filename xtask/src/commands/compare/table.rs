@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::figures::{GROUPS, at_rates, label, modes, values};
+use super::figures::{at_rates, label, modes, values};
 use crate::commands::results::text;
 use crate::commands::svg::short;
 
@@ -17,11 +17,29 @@ pub fn cell(mode: &Value, figure: &str) -> String {
     format!("{} ({}–{})", short(median), short(min), short(max))
 }
 
-/// What a person reads on the terminal: medians.
+/// The figures that the terminal shows: name, and a heading of two words.
+const SHOWN: [(&str, [&str; 2]); 14] = [
+    ("load_last_good", ["borne", "1/s"]),
+    ("load_800_p99", ["p99 ms", "at 800/s"]),
+    ("latency_p50", ["request", "p50 us"]),
+    ("bulk", ["bulk", "Gbit/s"]),
+    ("udp", ["UDP", "1/s"]),
+    ("packet_ins", ["packet-", "ins/conn"]),
+    ("entries_max", ["entries", "at most"]),
+    ("entries_after", ["entries", "after"]),
+    ("cpu_controller", ["CPU %", "control"]),
+    ("cpu_switch", ["CPU %", "switch"]),
+    ("cpu_machine", ["CPU %", "machine"]),
+    ("dead_backend", ["dead", "out, s"]),
+    ("broken_scale_out", ["broken", "growing"]),
+    ("broken_scale_in", ["broken", "shrinking"]),
+];
+
+/// What a person reads on the terminal: medians of what matters most.
 pub fn terminal(measured: &Value) -> String {
     let machine = &measured["machine"];
     let mut out = format!(
-        "Linux {}, {} ({} processors), load average {}\n{}, {} datapath; {} rounds, {} s for a measurement\n",
+        "Linux {}, {} ({} processors), load average {}\n{}, {} datapath; {} rounds, {} s for a measurement\n\n",
         text(&machine["kernel"]),
         text(&machine["cpu"]),
         machine["cpus"],
@@ -31,16 +49,14 @@ pub fn terminal(measured: &Value) -> String {
         measured["rounds"],
         measured["seconds"]
     );
-    for group in &GROUPS {
-        out += &format!("\n{}\n", group.title);
-        for figure in group.figures {
-            out += &format!("  {}\n", figure.heading);
-            for mode in modes(measured) {
-                out += &format!("    {:<32}{}\n", label(mode), cell(mode, figure.name));
-            }
-        }
+    for line in 0..2 {
+        out += &row("", SHOWN.iter().map(|(_, heading)| heading[line].to_owned()));
     }
-    out += "\nRising load: 99th percentile in ms at each rate offered a second; * where it was not borne\n";
+    for mode in modes(measured) {
+        let median = |name| values(mode, name).map_or_else(|| "–".to_owned(), |[_, median, _]| short(median));
+        out += &row(label(mode), SHOWN.iter().map(|(name, _)| median(name)));
+    }
+    out += "\n99th percentile in ms at each rate offered a second; * where it was not borne\n";
     for mode in modes(measured) {
         let rates: Vec<String> = at_rates(mode)
             .iter()
@@ -49,12 +65,17 @@ pub fn terminal(measured: &Value) -> String {
                 format!("{}: {p99}{}", short(f64::from(at.rate)), if at.is_good() { "" } else { "*" })
             })
             .collect();
-        out += &format!("    {:<32}{}\n", label(mode), rates.join("  "));
+        out += &format!("{:<28} {}\n", label(mode), rates.join("  "));
     }
-    for (reason, what) in reasons(measured) {
-        out += &format!("\nnot measured: {reason}\n    {}\n", what.join("; "));
+    for (mode, reason) in measured["left_out"].as_object().into_iter().flatten() {
+        out += &format!("\nleft out: {mode}: {}\n", text(reason));
     }
     out
+}
+
+fn row(label: &str, cells: impl Iterator<Item = String>) -> String {
+    let cells: String = cells.map(|cell| format!(" {cell:>9}")).collect();
+    format!("{label:<28}{cells}\n")
 }
 
 /// Why figures are missing: each reason, with the modes and figures that it holds for.
