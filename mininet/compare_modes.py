@@ -81,7 +81,7 @@ def static_entries_for(*roles: str) -> Action:
     return lambda scene: scene.network.replace_flows(scene.network.nat_entries(roles, SERVICES))
 
 
-# The two old systems: a pool that is given once, of which those who answer count
+# A pool that is given once, of which those who answer count
 
 
 def keep_spare_silent(scene: Scene) -> None:
@@ -115,20 +115,10 @@ def openflow_control(name: str) -> Action:
     """ofshim balances, by the file that ``lb`` would take."""
 
     def control(scene: Scene) -> None:
-        config = scene.write_config("", "nat", POOL)
+        config = scene.write_config("", "nat", ALL_BACKENDS)
         scene.control_by_ofshim(*OFSHIM_MODES[name], "--config", str(config))
 
     return control
-
-
-def openflow_pool(*roles: str) -> Action:
-    """Another file, which ofshim reads again."""
-
-    def change(scene: Scene) -> None:
-        scene.write_config("", "nat", roles)
-        scene.signal_controller()
-
-    return change
 
 
 def openflow_mode(name: str, label: str) -> Mode:
@@ -137,9 +127,9 @@ def openflow_mode(name: str, label: str) -> Mode:
         name,
         label,
         control=openflow_control(name),
-        prepare=nothing,
-        grow=openflow_pool(*ALL_BACKENDS),
-        shrink=openflow_pool(*POOL),
+        prepare=keep_spare_silent,
+        grow=let_spare_answer,
+        shrink=keep_spare_silent,
         without=NO_BALANCER_FIGURES,
     )
 

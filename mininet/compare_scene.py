@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -175,11 +174,6 @@ class Scene:
         """Let ``lb`` balance over other backends."""
         self.write_config(placement, mode, roles)
         self.balancer.reload()
-
-    def signal_controller(self) -> None:
-        """Let ofshim read its file again."""
-        assert self.controller is not None and self.controller.process is not None
-        self.controller.process.send_signal(signal.SIGHUP)
 
     # Load
 
