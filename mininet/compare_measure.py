@@ -85,7 +85,7 @@ class Measure:
         entries = ("entries_before", "entries_max", "entries_after", "entries_back")
         cpu = ("packet_ins", "cpu_controller", "cpu_switch", "cpu_balancer", "cpu_machine")
         memory = ("memory_controller", "memory_switch", "memory_balancer", "memory_kernel")
-        climb = ("load_last_good", "load_breaks_at", "load_completed")
+        climb = ("load_last_good", "load_breaks_at", "load_completed", "load_delay")
         yield "latency of a request", ("latency_p50", "latency_p99"), self.latency
         yield "TCP bulk", ("bulk",), self.bulk
         yield "UDP", ("udp",), self.udp
@@ -200,6 +200,8 @@ class Measure:
         self.keep("load_breaks_at", broken and broken["rate"], "no rate that was offered broke")
         most = max((step["completed_per_s"] or 0.0) for step in steps.values())
         self.keep("load_completed", most)
+        delay_us = steps[ASKED_RATE]["start_delay_p99_us"]
+        self.keep("load_delay", delay_us and delay_us / 1e3, "nothing was offered")
 
     def keep_rate(self, rate: int, step: dict[str, Any]) -> None:
         """What came of one offered rate."""
@@ -272,6 +274,7 @@ class Measure:
             self.keep("dead_backend", (last_ns - dead_ns) / 1e9)
         finally:
             scene.heal(VICTIM)
+            scene.mode.revive(scene, VICTIM)
 
     def churn(self) -> None:
         """Open connections while the pool grows by a third, and shrinks again."""

@@ -17,6 +17,10 @@ def nothing(_scene: Scene) -> None:
     """No step of this kind."""
 
 
+def no_revival(_scene: Scene, _role: str) -> None:
+    """It is found by itself."""
+
+
 @dataclass(frozen=True)
 class Mode:
     """A way to balance."""
@@ -31,6 +35,8 @@ class Mode:
     """Takes the spare backend into the pool."""
     shrink: Action = nothing
     """Takes it out again: no new connections, it serves those it has."""
+    revive: Callable[[Scene, str], None] = no_revival
+    """What a backend does when it is back from the dead."""
     openflow: str = "1.3"
     dead_limit_s: float = 30.0
     """How long to wait until a dead backend gets no new connection."""
@@ -101,11 +107,16 @@ def share_address(scene: Scene) -> None:
 
 
 def give_address(scene: Scene, role: str) -> None:
-    """A host gets the shared address, and says so by asking for the client."""
-    network = scene.network
-    device = network.interface(role).name
-    network.run(role, ["ip", "address", "add", f"{VIP}/8", "dev", device])
-    network.try_run(role, ["ping", "-c", "1", "-W", "1", "-I", VIP, network.node(CLIENT).IP()])
+    """A host gets the shared address, and says so."""
+    device = scene.network.interface(role).name
+    scene.network.run(role, ["ip", "address", "add", f"{VIP}/8", "dev", device])
+    say_shared_address(scene, role)
+
+
+def say_shared_address(scene: Scene, role: str) -> None:
+    """A host asks for the client from the shared address: nobody asks for it."""
+    client = scene.network.node(CLIENT).IP()
+    scene.network.try_run(role, ["ping", "-c", "1", "-W", "1", "-I", VIP, client])
 
 
 # The controller balances
@@ -143,6 +154,7 @@ def nox_mode(name: str, label: str, dead_limit_s: float) -> Mode:
         control=lambda scene: scene.control_by_ofshim(*OFSHIM_MODES[name]),
         prepare=share_address,
         grow=lambda scene: give_address(scene, SPARE),
+        revive=say_shared_address,
         openflow="1.0",
         dead_limit_s=dead_limit_s,
         without={"udp": NO_UDP, "broken_scale_in": no_way_out, **NO_BALANCER_FIGURES},

@@ -12,6 +12,7 @@ UNITS = {
     "load_last_good": "1/s",
     "load_breaks_at": "1/s",
     "load_completed": "1/s",
+    "load_delay": "ms",
     "latency_p50": "us",
     "latency_p99": "us",
     "bulk": "Gbit/s",

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lb_bench::poll::{monotonic_ns, prepare_process};
+use lb_bench::poll::{go_before_others, monotonic_ns, prepare_process};
 use lb_bench::protocol;
 use serde_json::json;
 
@@ -211,6 +211,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     let files = prepare_process().context("cannot raise the limit of open files")?;
+    if !matches!(command, Command::Serve { .. }) {
+        go_before_others();
+    }
     // Some descriptors are the program's own.
     let most_open = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(64);
     let result = match command {

@@ -36,6 +36,7 @@ pub const GROUPS: [Group; 5] = [
             figure("load_last_good", "highest rate that was borne, connections/s"),
             figure("load_breaks_at", "rate that broke it, connections/s"),
             figure("load_completed", "most connections completed in a second"),
+            figure("load_delay", "how late the load generator itself was at 800/s, 99th percentile, ms"),
         ],
     },
     Group {
