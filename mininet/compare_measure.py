@@ -259,7 +259,7 @@ class Measure:
         options = ("--rate", str(DEAD_RATE), "--seconds", str(DEAD_SEGMENT_S))
         segment = scene.start_offer("alive", *options)
         time.sleep(0.5)
-        dead_ns = scene.deafen(VICTIM)
+        dead_ns = scene.mute(VICTIM)
         last_ns = dead_ns
         try:
             while True:

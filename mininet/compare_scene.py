@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -79,7 +78,6 @@ class Scene:
         self.balancer = Balancer(programs.lb, folder, pins)
         self.controller: Optional[OfshimController] = None
         self.commands: list[str] = []
-        self._changed_routes: dict[str, list[str]] = {}
 
     def __enter__(self) -> "Scene":
         return self
@@ -252,23 +250,15 @@ class Scene:
         """Let a backend answer no ARP, or answer it again."""
         self.network.set_arp_ignore(role, ARP_SILENT if silent else 0)
 
-    def deafen(self, role: str) -> int:
-        """Let a backend hang: it takes nothing for its addresses any more, so it
-        answers neither ARP nor IP. Returns when it was so."""
-        table = self.network.run(role, ["ip", "-4", "route", "show", "table", "local"])
-        routes = local_routes(table)
-        self._changed_routes[role] = routes
-        for route in routes:
-            self.network.run(role, ["ip", "route", "del", *route.split(), "table", "local"])
+    def mute(self, role: str) -> int:
+        """Let a backend hang: nothing that it sends leaves it, neither ARP nor
+        IP, while its link stays up. Returns when it was so."""
+        device = self.network.interface(role).name
+        silent = ["tc", "qdisc", "add", "dev", device, "root", "pfifo", "limit", "0"]
+        self.network.run(role, silent)
         return time.monotonic_ns()
 
     def heal(self, role: str) -> None:
-        """Undo ``deafen``."""
-        for route in self._changed_routes.pop(role, []):
-            self.network.run(role, ["ip", "route", "add", *route.split(), "table", "local"])
-
-
-def local_routes(table: str) -> list[str]:
-    """Read ``ip route show table local``: what makes addresses the host's own."""
-    lines = (line.strip() for line in table.splitlines())
-    return [line for line in lines if re.match(r"local (?!127\.)", line)]
+        """Undo ``mute``."""
+        device = self.network.interface(role).name
+        self.network.run(role, ["tc", "qdisc", "del", "dev", device, "root"])

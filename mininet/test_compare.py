@@ -195,17 +195,6 @@ class Modes(unittest.TestCase):
         self.assertTrue(all(map(is_doubled, (100, 200, 400, 800, 51_200))))
         self.assertFalse(any(map(is_doubled, (0, 50, 141, 300, 566))))
 
-    def test_a_deaf_host_loses_its_own_addresses_and_no_other(self) -> None:
-        table = (
-            "local 10.0.0.2 dev h2-eth0 proto kernel scope host src 10.0.0.2 \n"
-            "broadcast 10.255.255.255 dev h2-eth0 proto kernel scope link src 10.0.0.2 \n"
-            "local 127.0.0.0/8 dev lo proto kernel scope host src 127.0.0.1 \n"
-        )
-        routes = self.scene.local_routes(table)
-        self.assertEqual(
-            routes, ["local 10.0.0.2 dev h2-eth0 proto kernel scope host src 10.0.0.2"]
-        )
-
     def test_static_entries_deal_out_ports_in_powers_of_two(self) -> None:
         from bench_net import turns_of
 

@@ -77,7 +77,7 @@ pub const GROUPS: [Group; 5] = [
     },
     Group {
         title: "Backends that go and come",
-        note: "A backend hangs: it answers neither ARP nor IP. And open connections while the pool of three grows by a third, \
+        note: "A backend hangs: nothing that it sends leaves it. And open connections while the pool of three grows by a third, \
                and shrinks again.",
         figures: &[
             figure("dead_backend", "until a dead backend gets no new connection, s"),
