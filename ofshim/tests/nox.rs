@@ -342,6 +342,26 @@ fn installed_a_silent_host_loses_its_turn_and_an_idle_one_keeps_it() {
 }
 
 #[test]
+fn installed_a_host_that_only_entries_hear_keeps_its_turn() {
+    for version in BOTH {
+        let (mut net, s1) = introduced(version, repaired());
+        for round in 0..12 {
+            // Both answer a client, which entries forward, and nobody answers when he is asked.
+            assert_eq!([send(&mut net, s1, 1, SYN), send(&mut net, s1, 2, SYN)], [2, 3], "round {round}");
+            net.pass(Duration::from_secs(1));
+            let before = packet_ins(&net);
+            for number in [2, 3] {
+                net.inject_raw(s1, number.into(), &answer(number, u16::from(number) - 1, SYN_ACK), None);
+            }
+            assert_eq!(packet_ins(&net), before);
+            pass(&mut net, s1, &[1], Duration::from_secs(11));
+            assert_eq!(pinned(&net, s1), 0);
+        }
+        assert_eq!(known(&net).len(), 2, "after two minutes");
+    }
+}
+
+#[test]
 fn installed_a_host_whose_port_goes_down_loses_its_turn_at_once() {
     for version in BOTH {
         let (mut net, s1) = introduced(version, repaired());
