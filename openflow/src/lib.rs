@@ -89,8 +89,8 @@ pub use multipart::{
     TableFeatures, TableInfo, TableStats, TypeId,
 };
 pub use nicira::{
-    AsyncProperty, CtFlush, FlowFormat, NiciraMsg, PacketIn2, PacketIn2Property, PacketInFormat, RawProperty,
-    TlvMap, TlvTableMod, TlvTableModCommand, TlvTableReply,
+    AsyncProperty, CtFlush, CtTuple, FlowFormat, NiciraMsg, PacketIn2, PacketIn2Property, PacketInFormat,
+    RawProperty, TlvMap, TlvTableMod, TlvTableModCommand, TlvTableReply,
 };
 pub use notice::{ErrorMsg, Experimenter};
 pub use onf::{

@@ -102,12 +102,21 @@ fn encoded(text: &str) -> String {
 pub enum LbEntries {
     /// Two for each connection, when its first packet comes.
     Reactive,
+    /// None for each connection: group or learn, whichever a switch knows.
+    Proactive,
+    /// Select groups and connection tracking: OpenFlow 1.3, Open vSwitch 3.1 or later.
+    Group,
+    /// Entries that the switch learns by itself: Open vSwitch, both versions.
+    Learn,
 }
 
 impl From<LbEntries> for EntriesKind {
     fn from(asked: LbEntries) -> Self {
         match asked {
             LbEntries::Reactive => Self::Reactive,
+            LbEntries::Proactive => Self::Proactive,
+            LbEntries::Group => Self::Group,
+            LbEntries::Learn => Self::Learn,
         }
     }
 }
@@ -157,7 +166,7 @@ pub fn settings(
              --match out"
         );
     }
-    if args.proactive {
+    if args.proactive && asked.lb_entries == LbEntries::Reactive {
         bail!(
             "--lb openflow does not go with --proactive: entries that lead to a host whatever comes would take answers \
              of backends along; leave --proactive out"

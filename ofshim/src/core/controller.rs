@@ -6,6 +6,7 @@ use std::time::Duration;
 use openflow::{DatapathId, FlowRemovedReason, PacketInRef, PortNo, READ_CHUNK_BYTES};
 
 use super::balance;
+use super::balance::proactive::FoundStanding;
 use super::classic::{Classic, Member, Next};
 use super::cookie::{Purpose, cookie};
 use super::counters::Totals;
@@ -210,7 +211,9 @@ impl Controller {
         let Some(dpid) = dpid else { return };
         match raised {
             Raised::Named => self.named(conn, dpid, commands, now),
-            Raised::Ready(found) => self.ready_switch(conn, found, commands, now),
+            Raised::Ready(found, standing) => self.ready_switch(conn, found, standing, commands, now),
+            Raised::Groups(groups) => self.network.groups_listed(dpid, &groups),
+            Raised::CannotTrack => self.network.cannot_track(dpid),
             // Dealt with where it came from.
             Raised::PacketIn(_) => {}
             Raised::Port(number, port) => {
@@ -234,6 +237,9 @@ impl Controller {
             }
             Raised::Removed(Purpose::Balance, removed, sequence) => {
                 self.network.leg_removed(dpid, &removed, sequence, now);
+            }
+            Raised::Removed(Purpose::Standing, removed, sequence) => {
+                self.network.standing_removed(dpid, removed.reason, sequence);
             }
             Raised::Removed(_, removed, sequence) => {
                 self.network.flow_removed(dpid, &removed.match_, sequence);
@@ -292,7 +298,14 @@ impl Controller {
     }
 
     /// A switch's handshake is done. What the network wants changed on it goes there together.
-    fn ready_switch(&mut self, conn: ConnId, found: Vec<FoundRoute>, commands: &mut Outbox, now: Duration) {
+    fn ready_switch(
+        &mut self,
+        conn: ConnId,
+        found: Vec<FoundRoute>,
+        standing: FoundStanding,
+        commands: &mut Outbox,
+        now: Duration,
+    ) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let Some(switch) = session.switch() else { return };
         self.by_dpid.insert(switch.dpid(), conn);
@@ -303,6 +316,7 @@ impl Controller {
             ports: switch.ports().values().cloned().collect(),
             nicira: switch.knows_nicira(),
             found,
+            standing,
         };
         let to = new.dpid;
         let member = Member { dpid: to, layout: new.layout, version: new.version };
@@ -374,6 +388,7 @@ impl Controller {
                 | Out::Barrier { dpid, .. }
                 | Out::PortStats { dpid }
                 | Out::Hold { dpid, .. }
+                | Out::Message { dpid, .. }
                 | Out::Flush { dpid } => *dpid,
                 Out::Dropped { at, reason } => {
                     let (at, reason) = (*at, *reason);
@@ -413,6 +428,7 @@ impl Controller {
             Out::FlowMod { flow_mod, .. } => switch.send_flow_mod(*flow_mod, link, ctx),
             Out::PacketOut { packet, .. } => switch.send_packet(&packet, link, ctx),
             Out::Hold { key, .. } => switch.hold(key, link, ctx),
+            Out::Message { message, .. } => switch.send_message(&message, link, ctx),
             Out::Flush { .. } => switch.flush(link, ctx),
             Out::Barrier { .. }
             | Out::PortStats { .. }
@@ -487,7 +503,7 @@ impl Controller {
             forwarding: self.settings.forwarding.word().to_owned(),
             granularity: self.settings.granularity.word().to_owned(),
             metric: self.settings.metric.word().to_owned(),
-            proactive: self.settings.proactive,
+            proactive: self.settings.leads_ahead(),
             idle_timeout_s: self.settings.idle_timeout_s,
             hard_timeout_s: self.settings.hard_timeout_s,
             hosts: hosts + self.ready().map(|(_, switch)| switch.stations().len()).sum::<usize>(),
@@ -646,9 +662,10 @@ fn packet_in(
     let Some((switch, link)) = session.parts() else { return };
     let dpid = switch.dpid();
     let forwarding = ctx.settings.forwarding;
-    let shown = match (&classic, ctx.settings.proactive) {
-        (Some(_), _) if forwarding == Forwarding::Learning => Shown::ArpAndTcp,
-        (None, true) => Shown::Arp,
+    let shown = match &classic {
+        Some(_) if forwarding == Forwarding::Learning => Shown::ArpAndTcp,
+        None if ctx.settings.stands() => Shown::ArpAndIp,
+        None if ctx.settings.proactive => Shown::Arp,
         _ => Shown::Nothing,
     };
     let Some(frame) = switch.admit(packet, shown) else {

@@ -38,6 +38,10 @@ pub enum Purpose {
     Shown,
     /// One direction of a balanced connection, at the switch that rewrites its packets.
     Balance,
+    /// What balances without a packet-in for each connection, and stands while its VIPs and backends do.
+    Standing,
+    /// What a switch learned by a standing entry: one direction of a connection.
+    Learned,
 }
 
 impl Purpose {
@@ -53,6 +57,8 @@ impl Purpose {
             Self::Pinned => 9,
             Self::Shown => 10,
             Self::Balance => 8,
+            Self::Standing => 11,
+            Self::Learned => 12,
         }
     }
 
@@ -70,6 +76,8 @@ impl Purpose {
             Self::Pinned => "pinned",
             Self::Shown => "shown",
             Self::Balance => "balance",
+            Self::Standing => "standing",
+            Self::Learned => "learned",
         }
     }
 
@@ -85,6 +93,8 @@ impl Purpose {
             9 => Some(Self::Pinned),
             10 => Some(Self::Shown),
             8 => Some(Self::Balance),
+            11 => Some(Self::Standing),
+            12 => Some(Self::Learned),
             _ => None,
         }
     }
@@ -152,8 +162,11 @@ mod tests {
     #[test]
     fn cookies_read_back_and_foreign_ones_do_not() {
         let last = Sequence(SEQUENCE_MASK);
-        use Purpose::{Ahead, Balance, Forward, Hold, Pinned, Route, Shown, Steer, TableMiss, Transit};
-        for purpose in [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer, Balance, Pinned, Shown] {
+        use Purpose::{
+            Ahead, Balance, Forward, Hold, Learned, Pinned, Route, Shown, Standing, Steer, TableMiss, Transit,
+        };
+        let forwards = [TableMiss, Forward, Transit, Hold, Route, Ahead, Steer];
+        for purpose in forwards.into_iter().chain([Balance, Pinned, Shown, Standing, Learned]) {
             for sequence in [Sequence(0), Sequence(7), last] {
                 assert_eq!(read(cookie(purpose, sequence)), Some((purpose, sequence)));
             }

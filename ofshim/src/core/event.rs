@@ -212,6 +212,18 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether entries of balancing stand before there are connections.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.balancing.as_ref().is_some_and(|balancing| balancing.entries.stands())
+    }
+
+    /// Whether ways to hosts are installed ahead of their traffic: a person's wish, or standing entries need them.
+    #[must_use]
+    pub fn leads_ahead(&self) -> bool {
+        self.proactive || self.stands()
+    }
+
     /// Switches that learn, one by one, without links between them.
     #[must_use]
     pub fn learning() -> Self {
@@ -229,7 +241,7 @@ impl Settings {
             port_statistics: self.port_statistics,
             port_speed_kbps: self.port_speed_kbps,
             ecmp: self.ecmp,
-            proactive: self.proactive && self.forwarding == Forwarding::Routed,
+            proactive: self.leads_ahead() && self.forwarding == Forwarding::Routed,
             proxy: self.proxy,
             idle_timeout_s: self.idle_timeout_s,
             hard_timeout_s: self.hard_timeout_s,

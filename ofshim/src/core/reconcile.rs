@@ -10,6 +10,7 @@ use std::time::Duration;
 use openflow::{Cookie, FlowMod, FlowStats, Instruction, MacAddr, Match, Port, PortNo};
 
 use super::balance::edit;
+use super::balance::proactive::FoundStanding;
 use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key, MAX_ENTRIES};
 use super::forward::{Seats, balancer_port};
@@ -28,6 +29,7 @@ pub struct Found {
     routes: Vec<(FoundRoute, Timeouts, Cookie)>,
     delete: Vec<(Cookie, FlowMod)>,
     misses: BTreeMap<u8, FoundMiss>,
+    standing: FoundStanding,
     removed: usize,
 }
 
@@ -63,6 +65,8 @@ pub struct Kept {
     pub hint: Option<PortNo>,
     /// The entries of routes that may stay, if the network agrees.
     pub routes: Vec<FoundRoute>,
+    /// The standing entries of balancing, about which the network decides.
+    pub standing: FoundStanding,
     /// The deletions.
     pub delete: Vec<FlowMod>,
 }
@@ -92,6 +96,12 @@ impl Found {
     }
 
     fn add_ours(&mut self, flow: &FlowStats, layout: Layout) {
+        match cookie::read(flow.cookie) {
+            Some((Purpose::Standing, sequence)) => return self.standing.add(flow, sequence),
+            // They end by themselves, with the connections that they are of.
+            Some((Purpose::Learned, _)) => return,
+            _ => {}
+        }
         let delete = layout.delete_as(flow.table_id, flow.priority, flow.match_.clone(), flow.cookie);
         let timeouts = Timeouts { idle_s: flow.idle_timeout, hard_s: flow.hard_timeout };
         if let Some(route) = route_of(flow, layout, &delete)
@@ -183,6 +193,7 @@ impl Found {
                 kept.delete.push(delete);
             }
         }
+        kept.standing = std::mem::take(&mut self.standing);
         self.removed = kept.delete.len();
         kept
     }
@@ -266,7 +277,9 @@ pub fn stands(
         | Purpose::Steer
         | Purpose::Pinned
         | Purpose::Shown
-        | Purpose::Balance => false,
+        | Purpose::Balance
+        | Purpose::Standing
+        | Purpose::Learned => false,
         Purpose::Hold => held,
         Purpose::Forward | Purpose::Transit if held => false,
         Purpose::Forward if from_vip || to_vip => false,

@@ -13,10 +13,11 @@
 use std::time::Duration;
 
 use openflow::{
-    ErrorKind, ErrorMsg, FlowRemoved, FrameError, FrameRef, Framer, Hello, Message, NiciraMsg, OnfMsg,
-    PacketInRef, Port, PortNo, PortStats, PortStatus, Version, Xid,
+    ErrorKind, ErrorMsg, FlowRemoved, FrameError, FrameRef, Framer, GroupId, Hello, Message, NiciraMsg,
+    OnfMsg, PacketInRef, Port, PortNo, PortStats, PortStatus, Version, Xid,
 };
 
+use super::balance::proactive::{self, FoundStanding};
 use super::cookie::{self, Purpose, Sequence};
 use super::event::{Command, ConnId, Level};
 use super::link::{Context, Link};
@@ -73,6 +74,10 @@ pub struct Session {
     knows_bundles: bool,
     /// The entries of routes that the switch listed.
     found: Vec<FoundRoute>,
+    /// The standing entries that it listed.
+    standing: FoundStanding,
+    /// The groups that it has listed until now.
+    groups: Vec<GroupId>,
 }
 
 /// What a session tells the controller.
@@ -80,8 +85,12 @@ pub struct Session {
 pub enum Raised<'a> {
     /// It told who it is, and waits to go on.
     Named,
-    /// Its handshake is done; the entries of routes that it has.
-    Ready(Vec<FoundRoute>),
+    /// Its handshake is done; the entries of routes and the standing entries that it has.
+    Ready(Vec<FoundRoute>, FoundStanding),
+    /// All groups that it has.
+    Groups(Vec<GroupId>),
+    /// It has no groups, or cannot forget connections.
+    CannotTrack,
     /// A packet came.
     PacketIn(PacketInRef<'a>),
     /// A port came, changed or went (`None`).
@@ -140,6 +149,8 @@ impl Session {
             bundle: 1,
             knows_bundles: false,
             found: Vec::new(),
+            standing: FoundStanding::default(),
+            groups: Vec::new(),
         }
     }
 
@@ -418,8 +429,8 @@ impl Session {
     fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let (purpose, sequence) = cookie::read(removed.cookie)?;
         self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
-        use Purpose::{Ahead, Balance, Pinned, Route, Steer};
-        let route = matches!(purpose, Route | Ahead | Steer | Pinned | Balance);
+        use Purpose::{Ahead, Balance, Pinned, Route, Standing, Steer};
+        let route = matches!(purpose, Route | Ahead | Steer | Pinned | Balance | Standing);
         (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
     }
 
@@ -432,6 +443,9 @@ impl Session {
     }
 
     fn error(&mut self, error: &ErrorMsg, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
+        if ctx.settings.stands() && proactive::is_refused_question(&error.data) {
+            return Some(Raised::CannotTrack);
+        }
         let name = self.name();
         // A buffer that is freed twice, or that was used before, is no loss.
         if matches!(error.kind, ErrorKind::BadRequestBufferEmpty | ErrorKind::BadRequestBufferUnknown) {

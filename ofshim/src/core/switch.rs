@@ -8,6 +8,7 @@ use openflow::{
     PacketInReason, PacketInRef, PacketOut, PacketOutRef, Port, PortNo, PortReason, PortStatus,
 };
 
+use super::balance::proactive::{FoundStanding, is_flow_mod};
 use super::classic::TCP;
 use super::cookie::{self, Purpose};
 use super::entries::{Entries, Entry, Key};
@@ -51,6 +52,8 @@ pub enum Shown {
     Arp,
     /// ARP, and TCP of a seed balancer's servers and clients.
     ArpAndTcp,
+    /// ARP and IP: with standing entries of balancing.
+    ArpAndIp,
 }
 
 /// How many messages there were.
@@ -173,9 +176,9 @@ impl Switch {
         self.found.add(flows, self.layout);
     }
 
-    /// Compares what the switch listed with what it should have. Gives the entries of routes that may stay, about which
-    /// the network decides, and the difference.
-    pub fn reconcile(&mut self, ctx: &mut Context<'_>) -> (Vec<FoundRoute>, Vec<FlowMod>) {
+    /// Compares what the switch listed with what it should have. Gives the entries of routes that may stay and the
+    /// standing ones, about which the network decides, and the difference.
+    pub fn reconcile(&mut self, ctx: &mut Context<'_>) -> (Vec<FoundRoute>, FoundStanding, Vec<FlowMod>) {
         let timeouts = |purpose, key: &Key| timeouts(purpose, key, ctx);
         let routed = ctx.settings.forwarding == Forwarding::Routed;
         let kept = self.found.reconcile(routed, &self.ports, ctx.known, &timeouts, ctx.now);
@@ -197,7 +200,7 @@ impl Switch {
             }
         }
         self.found.forget();
-        (kept.routes, changes)
+        (kept.routes, kept.standing, changes)
     }
 
     /// Counts a packet-in, and reads its frame. `None` if it is nobody's: a packet that somebody else's entry sends
@@ -213,6 +216,7 @@ impl Switch {
             Shown::Nothing => false,
             Shown::Arp => is_arp,
             Shown::ArpAndTcp => is_arp || is_tcp,
+            Shown::ArpAndIp => is_arp || frame.ip.is_some(),
         };
         let shown = packet.cookie.is_none() && of_ours;
         let ours = packet.reason == PacketInReason::NoMatch || packet.cookie.is_some_and(cookie::is_ours);
@@ -523,6 +527,12 @@ impl Switch {
         link.send(&Message::FlowMod(flow_mod), ctx);
     }
 
+    /// Sends what is no flow-mod of the version, and what is.
+    pub fn send_message(&mut self, message: &Message, link: &mut Link, ctx: &mut Context<'_>) {
+        self.counters.flow_mods += u64::from(is_flow_mod(message));
+        link.send(message, ctx);
+    }
+
     /// Sends a packet on: whole with the message wherever it came whole, from the switch's memory only where it did
     /// not. What the switch keeps is freed either way.
     fn packet_out(
@@ -586,9 +596,13 @@ fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
         Purpose::Hold if ctx.known.vip_of(key.dst).is_some() => Timeouts { idle_s: 0, hard_s: HOLD_VIP_S },
         Purpose::Hold => HOLD_PROBE,
         // Those of balanced connections differ from one to the next.
-        Purpose::Ahead | Purpose::Steer | Purpose::Pinned | Purpose::Shown | Purpose::Balance => {
-            Timeouts { idle_s: 0, hard_s: 0 }
-        }
+        Purpose::Ahead
+        | Purpose::Steer
+        | Purpose::Pinned
+        | Purpose::Shown
+        | Purpose::Balance
+        | Purpose::Standing
+        | Purpose::Learned => Timeouts { idle_s: 0, hard_s: 0 },
         Purpose::Forward | Purpose::Transit | Purpose::Route | Purpose::TableMiss => {
             Timeouts { idle_s, hard_s }
         }

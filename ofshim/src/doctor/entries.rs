@@ -52,6 +52,9 @@ pub fn ours(entries: &[Entry]) -> Option<String> {
         Purpose::Route,
         Purpose::Ahead,
         Purpose::Steer,
+        Purpose::Balance,
+        Purpose::Standing,
+        Purpose::Learned,
     ];
     let mut words = Vec::new();
     for purpose in purposes {

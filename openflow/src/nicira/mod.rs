@@ -10,7 +10,7 @@ mod tables;
 
 pub use packet_in::{PacketIn2, PacketIn2Property};
 pub use tables::{
-    AsyncProperty, CtFlush, RawProperty, TlvMap, TlvTableMod, TlvTableModCommand, TlvTableReply,
+    AsyncProperty, CtFlush, CtTuple, RawProperty, TlvMap, TlvTableMod, TlvTableModCommand, TlvTableReply,
 };
 
 use crate::wire::{Put, Reader, Wire};

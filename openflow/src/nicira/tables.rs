@@ -1,5 +1,7 @@
 //! Nicira's messages about the switch itself: tunnel options, asynchronous messages, connections to forget.
 
+use std::net::IpAddr;
+
 use crate::property::Property;
 use crate::wire::{Put, Reader, Wire, layout, put_all, read_all};
 use crate::{DecodeError, EncodeError, ErrorKind, Version};
@@ -141,7 +143,62 @@ impl TlvTableReply {
     }
 }
 
+/// One direction of connections, for [`CtFlush::new`]; `None` is any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CtTuple {
+    /// Source address.
+    pub src: Option<IpAddr>,
+    /// Destination address.
+    pub dst: Option<IpAddr>,
+    /// Source port.
+    pub src_port: Option<u16>,
+    /// Destination port.
+    pub dst_port: Option<u16>,
+}
+
+/// Properties of [`CtFlush`] (`NXT_CT_*`), and of the tuples in it (`NXT_CT_TUPLE_*`).
+const ORIGINAL_TUPLE: u16 = 0;
+const REPLY_TUPLE: u16 = 1;
+const ZONE_ID: u16 = 2;
+const TUPLE_SRC: u16 = 0;
+const TUPLE_DST: u16 = 1;
+const TUPLE_SRC_PORT: u16 = 2;
+const TUPLE_DST_PORT: u16 = 3;
+
+impl CtTuple {
+    /// The tuple as a property: four bytes of padding, then properties of its own; addresses as IPv6.
+    fn property(&self, kind: u16) -> Option<RawProperty> {
+        let mut body = vec![0; 4];
+        let addresses = [(TUPLE_SRC, self.src), (TUPLE_DST, self.dst)];
+        for (kind, address) in addresses.into_iter().filter_map(|(kind, address)| Some((kind, address?))) {
+            let v6 = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            RawProperty { kind, body: v6.octets().to_vec() }.encode(&mut body).ok()?;
+        }
+        let ports = [(TUPLE_SRC_PORT, self.src_port), (TUPLE_DST_PORT, self.dst_port)];
+        for (kind, port) in ports.into_iter().filter_map(|(kind, port)| Some((kind, port?))) {
+            RawProperty { kind, body: short(port) }.encode(&mut body).ok()?;
+        }
+        (body.len() > 4).then_some(RawProperty { kind, body })
+    }
+}
+
+/// A property's 16 bits, with the padding that Open vSwitch counts in.
+fn short(value: u16) -> Vec<u8> {
+    let [high, low] = value.to_be_bytes();
+    vec![high, low, 0, 0]
+}
+
 impl CtFlush {
+    /// Forgets the connections of a zone and protocol whose packets look like this in both directions.
+    pub fn new(zone: u16, ip_proto: u8, original: &CtTuple, reply: &CtTuple) -> Self {
+        let tuples = [original.property(ORIGINAL_TUPLE), reply.property(REPLY_TUPLE)];
+        let zone = RawProperty { kind: ZONE_ID, body: short(zone) };
+        Self { ip_proto, properties: tuples.into_iter().flatten().chain([zone]).collect() }
+    }
+
     pub(super) fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let ip_proto = body.u8("ip_proto")?;
         body.pad(7)?;

@@ -23,6 +23,7 @@ mod health;
 mod orders;
 pub mod pins;
 mod places;
+pub mod proactive;
 pub mod probe;
 mod shown;
 
@@ -62,6 +63,12 @@ pub enum EntriesKind {
     /// Two for each connection, made when its first packet comes to the controller.
     #[default]
     Reactive,
+    /// None for each connection, in the better form that the switch knows: [`Self::Group`] or [`Self::Learn`].
+    Proactive,
+    /// None for each connection: select groups and connection tracking.
+    Group,
+    /// Two for each connection, which the switch learns by itself.
+    Learn,
 }
 
 impl EntriesKind {
@@ -70,7 +77,16 @@ impl EntriesKind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Reactive => "reactive",
+            Self::Proactive => "proactive",
+            Self::Group => "group",
+            Self::Learn => "learn",
         }
+    }
+
+    /// Whether entries stand before there are connections.
+    #[must_use]
+    pub const fn stands(self) -> bool {
+        !matches!(self, Self::Reactive)
     }
 }
 

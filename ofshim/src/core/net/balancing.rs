@@ -108,6 +108,7 @@ impl Network {
     pub(super) fn balance_tick(&mut self) {
         let now = self.now;
         self.balancing.refusing.retain(|_, until| now < *until);
+        self.standing_tick();
         self.end_orphans();
         let Some(balancer) = &mut self.balancer else { return };
         balancer.sweep(now);
@@ -246,6 +247,7 @@ impl Network {
     /// Backends are not what they were: the entries of connections that cannot stay with theirs go at once, and their next
     /// packets are decided about anew; those whose backend is somewhere else follow it.
     fn replanned(&mut self, replanned: &Replanned) {
+        self.standing_replanned();
         self.adopt_orphans();
         let Some(balancer) = self.balancer.as_ref().filter(|_| !replanned.backends.is_empty()) else {
             return;
@@ -336,6 +338,9 @@ impl Network {
     pub(super) fn balance(&mut self, context: &Context<'_>) -> Option<Next> {
         if let Some(Fate::Drop(DropReason::BadSource | DropReason::LinkLocal)) = context.decision {
             return None;
+        }
+        if let Some(next) = self.standing_packet(context) {
+            return Some(next);
         }
         let now = self.now;
         let overflow = self.balancer.as_ref()?.overflow(now);

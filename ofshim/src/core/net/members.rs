@@ -8,6 +8,7 @@ use openflow::{Action, BufferId, DatapathId, FlowMod, MacAddr, PacketOut, Port, 
 use super::flows::Hop;
 use super::key::matches_v6;
 use super::{AnswersKey, FlowKey, Metric, Network, Out, SWITCH_AGE};
+use crate::core::balance::proactive::FoundStanding;
 use crate::core::cookie::{Purpose, Sequence};
 use crate::core::discover::{Finding, Heard};
 use crate::core::event::Level;
@@ -78,6 +79,8 @@ pub struct NewMember {
     pub nicira: bool,
     /// The routes' entries that it has.
     pub found: Vec<FoundRoute>,
+    /// The standing entries of balancing that it has.
+    pub standing: FoundStanding,
 }
 
 /// An entry of a route that a switch listed.
@@ -128,7 +131,7 @@ impl Network {
     /// A switch is ready: its ports are probed, and its entries compared with what should be there.
     pub fn switch_ready(&mut self, new: NewMember, now: Duration) {
         self.now = now;
-        let NewMember { dpid, layout, version, ports, nicira, found } = new;
+        let NewMember { dpid, layout, version, ports, nicira, found, standing } = new;
         let ports: BTreeMap<PortNo, MemberPort> =
             ports.iter().map(|port| (port.port_no, MemberPort::from(port))).collect();
         // What was known of it from before, and is not true any more.
@@ -149,6 +152,7 @@ impl Network {
             self.out.extend(shows.map(|flow_mod| Out::FlowMod { dpid, flow_mod: Box::new(flow_mod) }));
         }
         self.refresh_all_ahead();
+        self.standing_ready(dpid, standing);
         for (number, port) in ports {
             self.probe_port(Place::new(dpid, number), &port);
         }
@@ -166,6 +170,7 @@ impl Network {
         let then = self.pending.switch_lost(dpid);
         self.out.extend(then);
         self.balance_switch_lost(dpid);
+        self.standing_lost(dpid);
         match &mut self.discovery {
             Some(discovery) => discovery.switch_gone(dpid),
             None => {

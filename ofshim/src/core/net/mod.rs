@@ -21,13 +21,14 @@ mod pending;
 mod proxy;
 mod routing;
 mod stages;
+mod standing;
 pub mod steer;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openflow::{DatapathId, FlowMod, PacketOut, PortNo};
+use openflow::{DatapathId, FlowMod, Message, PacketOut, PortNo};
 
 use self::ahead::Ahead;
 use self::balancing::Balancing;
@@ -41,6 +42,7 @@ pub(crate) use self::proxy::ASKER;
 pub use self::stages::{Admitted, Next, STAGES};
 pub use self::steer::AnswersKey;
 use self::steer::Steering;
+use super::balance::proactive::Standing;
 use super::balance::{self, Balancer};
 use super::discover::{self, Discovery};
 use super::entries::Key;
@@ -122,6 +124,13 @@ pub enum Out {
         /// The message.
         flow_mod: Box<FlowMod>,
     },
+    /// Send any message.
+    Message {
+        /// To this switch.
+        dpid: DatapathId,
+        /// The message.
+        message: Box<Message>,
+    },
     /// Send a packet-out.
     PacketOut {
         /// To this switch.
@@ -199,6 +208,8 @@ pub struct Network {
     /// Who balances, if this controller does.
     balancer: Option<Balancer>,
     balancing: Balancing,
+    /// Entries that stand before there are connections, if it balances by such.
+    standing: Option<Standing>,
     /// Where the virtual MAC of a one-armed balancer was last heard as a source.
     hint: Option<Place>,
     /// Why packets were stopped, and how often.
@@ -230,6 +241,7 @@ impl Network {
                 .unwrap_or_default(),
             balancer: settings.balancing.clone().map(|balancing| Balancer::new(balancing, Duration::ZERO)),
             balancing: Balancing::default(),
+            standing: settings.balancing.as_ref().and_then(standing::of_settings),
             settings,
             members: BTreeMap::new(),
             v6: true,

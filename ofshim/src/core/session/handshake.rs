@@ -127,6 +127,12 @@ impl Session {
                 self.requests.take(xid);
                 switch.described(&description.mfr_desc.to_string());
             }
+            (_, ReplyBody::GroupDesc(groups)) => {
+                self.groups.extend(groups.into_iter().map(|group| group.group_id));
+                if last {
+                    return Some(Raised::Groups(std::mem::take(&mut self.groups)));
+                }
+            }
             (Some(Asked::Counters), ReplyBody::PortStats(ports)) => {
                 if last {
                     self.requests.take(xid);
@@ -141,8 +147,8 @@ impl Session {
     /// Sends the difference between what the switch has and what it should have, in a bundle where it knows bundles.
     fn reconcile(&mut self, ctx: &mut Context<'_>) {
         let Some(switch) = &mut self.switch else { return };
-        let (found, changes) = switch.reconcile(ctx);
-        self.found = found;
+        let (found, standing, changes) = switch.reconcile(ctx);
+        (self.found, self.standing) = (found, standing);
         if self.link.version == Version::V1_0 {
             return self.send_plainly(changes, ctx);
         }
@@ -242,7 +248,7 @@ impl Session {
             ctx.log(Level::Info, text);
             switch.knowledge_changed(&mut self.link, ctx);
         }
-        Raised::Ready(std::mem::take(&mut self.found))
+        Raised::Ready(std::mem::take(&mut self.found), std::mem::take(&mut self.standing))
     }
 
     /// Sends a barrier; [`Raised::Confirmed`] tells its token. While too many are not answered none is sent.
