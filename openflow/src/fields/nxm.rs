@@ -106,6 +106,10 @@ macro_rules! nxm_fields {
                 has_mask: bool,
                 body: &mut Reader<'_>,
             ) -> Result<Option<Self>, DecodeError> {
+                // NXM_NX_COOKIE shares its number with NXM_NX_MPLS_TTL: the length tells them apart.
+                if (class, code) == (CLASS_NXM_NX, MPLS_TTL) && body.remaining() >= COOKIE_BYTES {
+                    return Ok(None);
+                }
                 Ok(Some(match (class, code) {
                     $(($pclass, $pcode) => Self::$plain(oxm::read_plain(has_mask, body, $pname)?),)*
                     $(($mclass, $mcode) => {
@@ -208,6 +212,8 @@ nxm_fields! {
     }
 }
 
+const MPLS_TTL: u8 = 30;
+const COOKIE_BYTES: usize = 8;
 const TUN_METADATA0: u8 = 40;
 const XXREG0: u8 = 111;
 const LAST_REG: u8 = 15;

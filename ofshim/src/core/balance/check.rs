@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use lb_core::host::config::{Config, Mode, PlacementKind};
 use openflow::Version;
 
+use super::{EntriesKind, proactive};
+
 /// Whether flow entries can do what a configuration asks for, with switches of these versions.
 ///
 /// # Errors
@@ -55,7 +57,7 @@ pub fn config(config: &Config, versions: &[Version]) -> Result<(), String> {
 
 /// What is left undone of a configuration, a line for each VIP.
 #[must_use]
-pub fn left_undone(config: &Config) -> Vec<String> {
+pub fn left_undone(config: &Config, entries: EntriesKind) -> Vec<String> {
     let line = |vip: &lb_core::host::config::VipConfig| {
         let check = vip.check.as_ref()?;
         Some(format!(
@@ -65,7 +67,11 @@ pub fn left_undone(config: &Config) -> Vec<String> {
             check.kind.word()
         ))
     };
-    config.vips.iter().filter_map(line).collect()
+    let mut lines: Vec<String> = config.vips.iter().filter_map(line).collect();
+    if entries.stands() {
+        lines.extend(proactive::left_undone(config));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -103,7 +109,7 @@ mod tests {
     fn checks_of_services_are_named_as_left_undone() {
         let text = "[health]\nprobe_address = \"10.0.0.200\"\n[[vip]]\nname = \"web\"\naddress = \"10.0.1.1\"\nport = 80\n\
                     check = { type = \"tcp\" }\n[[vip.backend]]\naddress = \"10.0.0.1\"\n";
-        let lines = left_undone(&Config::from_toml(text, "lb.toml").unwrap());
+        let lines = left_undone(&Config::from_toml(text, "lb.toml").unwrap(), EntriesKind::Reactive);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("VIP web: its tcp check is not done"), "{lines:?}");
     }

@@ -28,7 +28,9 @@ pub(super) fn add(scene: &Scene<'_>, desired: &mut Desired) {
             add_known(scene, vip, &served, desired);
         }
         // Whatever has no backend, or one that is not there any more.
-        let is_new = registers(&[(VIP, u32::from(vip.id.id))]).eth_type(ethertype(vip.key.address));
+        let is_new = registers(&[(VIP, u32::from(vip.id.id))])
+            .eth_type(ethertype(vip.key.address))
+            .ip_proto(vip.key.protocol.number());
         add_picks(scene, vip, &is_new, &|served| assign(scene, vip, served), desired);
     }
 }

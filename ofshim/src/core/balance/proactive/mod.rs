@@ -37,7 +37,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 use lb_core::host::addr::Prefix;
-use lb_core::host::config::{Mode, NoBackend, OnDown, Protocol, Selection};
+use lb_core::host::config::{Config, Mode, NoBackend, OnDown, Protocol, Selection};
 use lb_core::host::health::State;
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::host::ring;
@@ -313,7 +313,8 @@ fn pick_actions(
             table: CHOICE,
             priority: PICK,
             match_: registers(&[(VIP, of_vip), (BANK, bank), (SLOT, slot)])
-                .eth_type(entry::ethertype(vip.key.address)),
+                .eth_type(entry::ethertype(vip.key.address))
+                .ip_proto(vip.key.protocol.number()),
             actions: assign(member),
             idle_s: 0,
         });
@@ -337,44 +338,46 @@ const ADDRESSES_AND_PORTS: u16 = 3;
 const SOURCE_ADDRESS: u16 = 4;
 
 /// Whether the source's address alone decides.
-fn is_by_source(vip: &VipPlan) -> bool {
-    vip.selection == Selection::SourceHash || vip.affinity_s > 0
+fn is_by_source(selection: Selection, affinity_s: u32) -> bool {
+    selection == Selection::SourceHash || affinity_s > 0
 }
 
 fn hash_fields(vip: &VipPlan) -> u16 {
-    if is_by_source(vip) { SOURCE_ADDRESS } else { ADDRESSES_AND_PORTS }
+    if is_by_source(vip.selection, vip.affinity_s) { SOURCE_ADDRESS } else { ADDRESSES_AND_PORTS }
 }
 
 /// Select groups of Open vSwitch hash addresses and TCP ports: UDP from one client would go to one backend, and the
 /// client's address alone cannot be chosen in 1.3.
 fn uses_group(form: Form, vip: &VipPlan, members: usize) -> bool {
-    let by_group = vip.key.protocol == Protocol::Tcp && !is_by_source(vip) && members <= MAX_BUCKETS;
+    let by_group = vip.key.protocol == Protocol::Tcp
+        && !is_by_source(vip.selection, vip.affinity_s)
+        && members <= MAX_BUCKETS;
     form == Form::Tracked && by_group
 }
 
 /// What the entries do otherwise than the configuration says, a line for each VIP.
 #[must_use]
-pub fn left_undone(plan: &Plan) -> Vec<String> {
+pub fn left_undone(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
-    for vip in plan.vips.values() {
+    for vip in &config.vips {
         let mut otherwise = Vec::new();
         match vip.selection {
-            Selection::SourceHash | Selection::FlowHash => {}
-            Selection::Random => otherwise.push("selection random".to_owned()),
-            Selection::RoundRobin => otherwise.push("selection round-robin".to_owned()),
-            Selection::Maglev => otherwise.push("selection maglev".to_owned()),
-            Selection::LeastConnections => otherwise.push("selection least-connections".to_owned()),
+            // Nobody can tell the hash of a flow from a random choice.
+            Selection::Random | Selection::SourceHash | Selection::FlowHash => {}
+            Selection::RoundRobin => otherwise.push("selection round-robin"),
+            Selection::Maglev => otherwise.push("selection maglev"),
+            Selection::LeastConnections => otherwise.push("selection least-connections"),
         }
         if vip.affinity_s > 0 {
-            otherwise.push("affinity_s".to_owned());
+            otherwise.push("affinity_s");
         }
         if vip.max_new_per_source_s > 0 {
-            otherwise.push("max_new_per_source_s (not done)".to_owned());
+            otherwise.push("max_new_per_source_s");
         }
         if !otherwise.is_empty() {
-            let by = if is_by_source(vip) { "client's address" } else { "flow" };
+            let by = if is_by_source(vip.selection, vip.affinity_s) { "client's address" } else { "flow" };
             lines.push(format!(
-                "VIP {}: switches cannot do {}: new connections are spread by a hash of the {by} and the weights",
+                "VIP {}: standing entries cannot do {}: new connections go by a hash of the {by} and the weights",
                 vip.name,
                 otherwise.join(", ")
             ));

@@ -466,10 +466,12 @@ fn who_may_not_open_connections_finds_no_backend() {
 
 #[test]
 fn what_is_done_otherwise_is_said_once_for_each_vip() {
-    let text = TWO_VIPS.replace("port = 53", "port = 53\nselection = \"least-connections\"\naffinity_s = 60");
-    let lines = left_undone(&World::new(&text).plan);
+    let text = TWO_VIPS
+        .replace("port = 53", "port = 53\nselection = \"least-connections\"\naffinity_s = 60")
+        .replace("port = 80\n", "port = 80\nselection = \"maglev\"\n");
+    let lines = left_undone(&World::new(&text).config);
     assert_eq!(lines.len(), 2);
-    assert!(lines[0].contains("selection random") && lines[0].contains("by a hash of the flow"), "{lines:?}");
+    assert!(lines[0].contains("selection maglev") && lines[0].contains("by a hash of the flow"), "{lines:?}");
     assert!(
         lines[1].contains("least-connections, affinity_s") && lines[1].contains("client's address"),
         "{lines:?}"

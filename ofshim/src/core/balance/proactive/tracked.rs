@@ -71,7 +71,7 @@ fn add_known(scene: &Scene<'_>, vip: &VipPlan, served: &Served<'_>, desired: &mu
             add_half_open(vip, of_backend(0, ct_state::EST), &mut add);
         }
         Fate::Reset => {
-            add(of_backend(ct_state::EST, 0), restored(vip), 0);
+            add(of_vip(of_backend(ct_state::EST, 0), vip), restored(vip), 0);
             add_half_open(vip, of_backend(0, ct_state::EST), &mut add);
         }
         Fate::Repick => {}
@@ -81,8 +81,13 @@ fn add_known(scene: &Scene<'_>, vip: &VipPlan, served: &Served<'_>, desired: &mu
 /// A connection that is translated cannot be given another backend: the controller has it forgotten. Others can.
 fn add_half_open(vip: &VipPlan, half_open: Match, add: &mut dyn FnMut(Match, Vec<Action>, u16)) {
     if translates(vip) && vip.key.protocol == Protocol::Tcp {
-        add(half_open, restored(vip), 0);
+        add(of_vip(half_open, vip), restored(vip), 0);
     }
+}
+
+/// Of this protocol, so that its fields can be written.
+fn of_vip(match_: Match, vip: &VipPlan) -> Match {
+    match_.eth_type(ethertype(vip.key.address)).ip_proto(vip.key.protocol.number())
 }
 
 /// To the controller, as it came.
