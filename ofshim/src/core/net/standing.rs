@@ -48,7 +48,9 @@ impl Network {
         let Some(member) = self.members.get(&dpid) else { return };
         let (version, nicira) = (member.version, member.nicira);
         let steps = match (&mut self.standing, &self.balancer) {
-            (Some(standing), Some(balancer)) => standing.ready(dpid, version, nicira, found, balancer.plan()),
+            (Some(standing), Some(balancer)) => {
+                standing.ready(dpid, version, nicira, found, balancer.plan(), self.now)
+            }
             _ => found.delete(version).into_iter().map(|message| Step::Send(dpid, message)).collect(),
         };
         self.take_steps(steps);

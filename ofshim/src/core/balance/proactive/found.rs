@@ -6,8 +6,8 @@ use openflow::{
     Action, FlowStats, GroupId, GroupMod, GroupModCommand, GroupType, Instruction, Message, TableId, Version,
 };
 
-use super::FIRST_GROUP;
 use super::changes::delete;
+use super::{FIRST_GROUP, GROUPS};
 use crate::core::cookie::Sequence;
 
 /// The standing entries that a switch listed, of this controller or of an earlier one.
@@ -53,7 +53,7 @@ impl FoundStanding {
 
 /// Whether a group's number is of our range.
 pub(super) const fn is_ours(group: u32) -> bool {
-    group >= FIRST_GROUP && group <= FIRST_GROUP + u16::MAX as u32
+    group & !GROUPS == FIRST_GROUP
 }
 
 /// Whether an error quotes one of the two questions that tell whether a switch can have the tracked form: Nicira's

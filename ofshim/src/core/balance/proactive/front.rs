@@ -11,7 +11,7 @@ use super::entry::{
     ANSWERS, CONNECTIONS, DONE, PINNED, VIP, ethertype, ip_dst, ip_src, load, ports_dst, ports_src,
 };
 use super::entry::{Desired, Entry, resubmit};
-use super::{Fate, Form, Scene, translates};
+use super::{Fate, Form, Scene, number, translates};
 
 /// Priorities in the table of balancing, which is the only one in 1.0: above all that forwards.
 const TO_VIP: u16 = 1000;
@@ -49,7 +49,7 @@ fn fresh(address: IpAddr, protocol: Protocol) -> Match {
 fn add_vip(scene: &Scene<'_>, vip: &VipPlan, desired: &mut Desired) {
     let key = vip.key;
     let base = fresh(key.address, key.protocol).eth_dst(MacAddr(vip.mac.0)).with(ip_dst(key.address));
-    let mut actions = vec![load(DONE, 1), load(VIP, u32::from(vip.id.id))];
+    let mut actions = vec![load(DONE, 1), load(VIP, number(scene.plan, vip))];
     match scene.form {
         Form::Tracked => actions.push(track(scene, translates(vip))),
         Form::Learned => actions.extend([resubmit(PINNED), resubmit(CONNECTIONS)]),

@@ -11,7 +11,7 @@ use openflow::{
 
 use super::entry::{ANSWERS, BACKEND, CONNECTIONS, Desired, Entry, PINNED, TCP, VIP};
 use super::entry::{ethertype, ip_dst, load, port_dst, registers, resubmit, to_mac};
-use super::{Fate, KNOWN, Scene, Served, add_picks, translates};
+use super::{Fate, KNOWN, Scene, Served, add_picks, number, translates};
 use crate::core::cookie::{Purpose, Sequence, cookie};
 
 /// Priority of learned entries.
@@ -28,7 +28,7 @@ pub(super) fn add(scene: &Scene<'_>, desired: &mut Desired) {
             add_known(scene, vip, &served, desired);
         }
         // Whatever has no backend, or one that is not there any more.
-        let is_new = registers(&[(VIP, u32::from(vip.id.id))])
+        let is_new = registers(&[(VIP, number(scene.plan, vip))])
             .eth_type(ethertype(vip.key.address))
             .ip_proto(vip.key.protocol.number());
         add_picks(scene, vip, &is_new, &|served| assign(scene, vip, served), desired);
@@ -38,7 +38,7 @@ pub(super) fn add(scene: &Scene<'_>, desired: &mut Desired) {
 /// Packets of connections that a backend has.
 fn add_known(scene: &Scene<'_>, vip: &VipPlan, served: &Served<'_>, desired: &mut Desired) {
     let key = vip.key;
-    let mut of_backend = registers(&[(BACKEND, served.mark), (VIP, u32::from(vip.id.id))])
+    let mut of_backend = registers(&[(BACKEND, served.mark), (VIP, number(scene.plan, vip))])
         .eth_type(ethertype(key.address))
         .ip_proto(key.protocol.number());
     // One that begins anew gets another backend, as nothing could answer it here.

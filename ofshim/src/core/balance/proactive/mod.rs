@@ -116,8 +116,10 @@ pub enum Fate {
     Reset,
 }
 
-/// The groups' numbers: this and the VIP's id.
-pub const FIRST_GROUP: u32 = 0x6f66_0000;
+/// The groups' numbers: this and 24 bits of their own.
+pub const FIRST_GROUP: u32 = 0x6f00_0000;
+/// The bits of a group's own.
+const GROUPS: u32 = 0x00ff_ffff;
 /// The most members of a select group: more buckets do not fit into a message.
 const MAX_BUCKETS: usize = 256;
 
@@ -191,10 +193,25 @@ struct Served<'a> {
     fate: Fate,
 }
 
-/// What tells a backend in registers and connections: its id and generation. Never 0.
+/// What tells a backend in registers and connections, whoever is in control: a hash of its VIP, address and port, and of
+/// its MAC if that is a part of what it is. Never 0.
 #[must_use]
 pub fn mark(backend: &BackendPlan) -> u32 {
-    u32::from(backend.id.id) | u32::from(backend.id.generation) << 16
+    hash_of(&backend.key).max(1)
+}
+
+fn hash_of(value: &impl Hash) -> u32 {
+    let mut hasher = Fnv::default();
+    value.hash(&mut hasher);
+    hasher.folded()
+}
+
+/// What tells a VIP in registers, and its group's number; the same for every controller of these VIPs.
+fn number(plan: &Plan, vip: &VipPlan) -> u32 {
+    let own = hash_of(&vip.key) & GROUPS;
+    let others =
+        plan.vips.range(..vip.id.id).filter(|(_, other)| hash_of(&other.key) & GROUPS == own).count();
+    FIRST_GROUP | own.wrapping_add(u32::try_from(others).unwrap_or(0)) & GROUPS
 }
 
 /// The zone of a switch's connections; never 0, which is everybody's.
@@ -291,7 +308,7 @@ fn pick_actions(
     desired: &mut Desired,
 ) -> Vec<Action> {
     if uses_group(scene.form, vip, members.len()) {
-        let number = FIRST_GROUP + u32::from(vip.id.id);
+        let number = number(scene.plan, vip);
         let bucket = |(member, weight): &(Served<'_>, u16)| openflow::Bucket {
             weight: *weight,
             ..openflow::Bucket::new(assign(member))
@@ -302,10 +319,12 @@ fn pick_actions(
     let weights: Vec<ring::Member> =
         members.iter().map(|(m, weight)| ring::Member { id: m.backend.id.id, weight: *weight }).collect();
     let slots = ring::build(&weights);
-    let mut hasher = Fnv::default();
-    slots.hash(&mut hasher);
-    let bank = hasher.folded() & 0xffff | 1;
-    let of_vip = u32::from(vip.id.id);
+    let marks: Vec<u32> = slots
+        .iter()
+        .filter_map(|id| members.iter().find(|(m, _)| m.backend.id.id == *id).map(|(m, _)| m.mark))
+        .collect();
+    let bank = hash_of(&marks) | 1;
+    let of_vip = number(scene.plan, vip);
     for (slot, id) in slots.iter().enumerate() {
         let Some((member, _)) = members.iter().find(|(m, _)| m.backend.id.id == *id) else { continue };
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_core::host::health::State;
 use lb_core::host::plan::{BackendPlan, Plan};
 use openflow::{
     CtFlush, CtTuple, DatapathId, GroupId, Message, MultipartRequest, NiciraMsg, RequestBody, Version,
@@ -26,6 +27,8 @@ use crate::core::event::Level;
 
 /// How long a switch may take to carry a change of entries into its caches.
 const SETTLED: Duration = Duration::from_secs(1);
+/// How long entries of an earlier life stay as they are at most: until their backends are known again.
+const FOUND_STAYS: Duration = Duration::from_secs(15);
 /// IP protocol number of UDP.
 const UDP: u8 = 17;
 
@@ -61,6 +64,8 @@ struct Own {
     has: Desired,
     /// Entries of an earlier life, until they have been replaced.
     found: FoundStanding,
+    /// Until when what was found stays as it is: its backends have not been asked yet.
+    waits: Option<Duration>,
     /// Entries of backends that are not configured any more, which nobody used.
     expired: BTreeSet<Sequence>,
 }
@@ -95,14 +100,17 @@ impl Standing {
         nicira: bool,
         found: FoundStanding,
         plan: &Plan,
+        now: Duration,
     ) -> Vec<Step> {
         self.follow_gone(plan);
+        let waits = (!found.entries.is_empty() && !is_settled(plan)).then_some(now + FOUND_STAYS);
         let own = Own {
             version,
             nicira,
             stage: Stage::Asked,
             has: Desired::default(),
             found,
+            waits,
             expired: BTreeSet::new(),
         };
         self.switches.insert(dpid, own);
@@ -162,7 +170,11 @@ impl Standing {
             let word = self.kind.word();
             let text =
                 format!("switch {dpid}: no VIP is served there with --lb-entries {word}: {why}; take {mend}");
-            return vec![Step::Log(Level::Warn, text)];
+            let found = std::mem::take(&mut own.found).delete(own.version);
+            let log = Step::Log(Level::Warn, text);
+            return std::iter::once(log)
+                .chain(found.into_iter().map(|message| Step::Send(dpid, message)))
+                .collect();
         }
         own.stage = Stage::Serving(Form::Learned);
         let mut steps = vec![Step::Log(Level::Info, format!("switch {dpid}: VIPs by learn"))];
@@ -176,7 +188,9 @@ impl Standing {
     /// Sends all that a switch should have, then deletes what it had before and should not.
     fn bring_up(&mut self, dpid: DatapathId) -> Vec<Step> {
         let Some(to) = self.desired(dpid) else { return Vec::new() };
-        let Some(own) = self.switches.get_mut(&dpid) else { return Vec::new() };
+        let Some(own) = self.switches.get_mut(&dpid).filter(|own| own.waits.is_none()) else {
+            return Vec::new();
+        };
         // A group of an earlier life is changed in place, whatever it was.
         let groups = own.found.groups.iter().map(|number| (*number, Vec::new())).collect();
         let from = Desired { groups, ..Desired::default() };
@@ -200,6 +214,13 @@ impl Standing {
         for dpid in dpids {
             let Some(to) = self.desired(dpid) else { continue };
             let Some(own) = self.switches.get_mut(&dpid) else { continue };
+            if own.waits.is_some() {
+                if is_settled(plan) {
+                    own.waits = None;
+                    steps.extend(self.bring_up(dpid));
+                }
+                continue;
+            }
             let messages = changes(&own.has, &to, own.version);
             own.has = to;
             let tracked = own.stage == Stage::Serving(Form::Tracked);
@@ -263,7 +284,19 @@ impl Standing {
     /// caches, packets make connections by the old ones.
     pub fn tick(&mut self, now: Duration) -> Vec<Step> {
         let due = self.again.extract_if(.., |(at, _, _)| *at <= now);
-        due.map(|(_, dpid, message)| Step::Send(dpid, message)).collect()
+        let mut steps: Vec<Step> = due.map(|(_, dpid, message)| Step::Send(dpid, message)).collect();
+        let waited = |own: &&mut Own| own.waits.is_some_and(|until| until <= now);
+        let over: Vec<DatapathId> = self
+            .switches
+            .iter_mut()
+            .filter(|(_, own)| waited(own))
+            .map(|(dpid, own)| {
+                own.waits = None;
+                *dpid
+            })
+            .collect();
+        steps.extend(over.into_iter().flat_map(|dpid| self.bring_up(dpid)).collect::<Vec<_>>());
+        steps
     }
 
     /// How a switch's connections are pinned, if VIPs are served there.
@@ -328,4 +361,9 @@ fn flushes(before: &Plan, plan: &Plan, zone: u16) -> Vec<Message> {
         messages.push(Message::Nicira(NiciraMsg::CtFlush(flush)));
     }
     messages
+}
+
+/// Whether every backend has been asked, so that it is known who is there.
+fn is_settled(plan: &Plan) -> bool {
+    plan.backends.values().all(|backend| backend.state != State::Probing)
 }

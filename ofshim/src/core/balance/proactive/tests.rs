@@ -90,6 +90,8 @@ struct Tables {
     groups: BTreeMap<u32, Vec<openflow::Bucket>>,
     flushes: usize,
     version: Option<Version>,
+    /// The VIPs by id.
+    numbers: BTreeMap<u16, u32>,
 }
 
 impl Tables {
@@ -168,7 +170,7 @@ impl Tables {
     /// Whether new connections of every one of these VIPs find a backend, whatever a hash says.
     fn serves(&self, vips: &[u16]) -> Result<(), String> {
         for vip in vips {
-            let id = u32::from(*vip);
+            let id = self.numbers.get(vip).copied().unwrap_or_default();
             let loads = |actions: &Vec<Action>| actions.contains(&load(VIP, id));
             let begins = self.entries.iter().any(|(key, (_, actions, _))| key.1 >= 1000 && loads(actions));
             if !begins {
@@ -211,7 +213,7 @@ impl Tables {
     }
 
     fn backends_of_group(&self, vip: u16) -> usize {
-        self.groups.get(&(FIRST_GROUP + u32::from(vip))).map_or(0, Vec::len)
+        self.numbers.get(&vip).and_then(|number| self.groups.get(number)).map_or(0, Vec::len)
     }
 }
 
@@ -226,13 +228,10 @@ struct Bed {
 impl Bed {
     fn new(kind: EntriesKind, version: Version, plan: &Plan) -> Self {
         let standing = Standing::new(kind, LIMITS);
-        let mut bed = Self {
-            standing,
-            tables: Tables { version: Some(version), ..Tables::default() },
-            lines: Vec::new(),
-            always: Vec::new(),
-        };
-        let steps = bed.standing.ready(SWITCH, version, true, FoundStanding::default(), plan);
+        let numbers = plan.vips.values().map(|vip| (vip.id.id, number(plan, vip))).collect();
+        let tables = Tables { version: Some(version), numbers, ..Tables::default() };
+        let mut bed = Self { standing, tables: tables, lines: Vec::new(), always: Vec::new() };
+        let steps = bed.standing.ready(SWITCH, version, true, FoundStanding::default(), plan, NOW);
         bed.take(steps);
         if version == Version::V1_3 && kind != EntriesKind::Learn {
             let steps = bed.standing.groups(SWITCH, &[]);
@@ -414,7 +413,7 @@ fn after_a_reconnect_what_is_right_stays_and_what_is_not_goes() {
     let plan = world.set("10.0.0.1", State::Down);
     // Another controller: it knows nothing.
     bed.standing = Standing::new(EntriesKind::Proactive, LIMITS);
-    let steps = bed.standing.ready(SWITCH, Version::V1_3, true, found, &plan);
+    let steps = bed.standing.ready(SWITCH, Version::V1_3, true, found, &plan, NOW);
     bed.take(steps);
     let others = [GroupId(7)];
     let steps = bed.standing.groups(SWITCH, &[&groups[..], &others].concat());
@@ -422,6 +421,42 @@ fn after_a_reconnect_what_is_right_stays_and_what_is_not_goes() {
     let fresh = Bed::new(EntriesKind::Proactive, Version::V1_3, &plan);
     assert_eq!(bed.tables.groups, fresh.tables.groups);
     assert!(bed.tables.entries == fresh.tables.entries, "as on a new switch");
+}
+
+#[test]
+fn what_an_earlier_controller_left_stays_until_the_backends_are_known() {
+    for (kind, version, _) in forms() {
+        let mut world = World::new(TWO_VIPS);
+        let mut bed = Bed::new(kind, version, &world.plan);
+        bed.always = vec![1, 2];
+        let entries = bed.tables.entries.iter().map(|(key, (of, ..))| (TableId(key.0), *of)).collect();
+        let found = FoundStanding { entries, groups: bed.tables.groups.keys().copied().collect() };
+        let groups: Vec<GroupId> = bed.tables.groups.keys().map(|number| GroupId(*number)).collect();
+        let before = bed.tables.entries.clone();
+        bed.standing = Standing::new(kind, LIMITS);
+        world.states.insert("10.0.0.1".parse().unwrap(), State::Probing);
+        let plan = world.set("10.0.0.2", State::Probing);
+        let steps = bed.standing.ready(SWITCH, version, true, found.clone(), &plan, NOW);
+        bed.take(steps);
+        let steps = bed.standing.groups(SWITCH, &groups);
+        bed.take(steps);
+        bed.follow(&world.set("10.0.0.1", State::Up));
+        assert_eq!(bed.standing.tick(NOW + Duration::from_secs(14)), []);
+        assert!(bed.tables.entries == before, "the second has not been asked yet");
+        bed.follow(&world.set("10.0.0.2", State::Down));
+        assert!(bed.tables.entries != before);
+        assert_eq!(bed.follow(&world.plan), 0);
+        // One that nobody ever hears of does not hold it up for ever.
+        bed.standing = Standing::new(kind, LIMITS);
+        let plan = world.set("10.0.0.2", State::Probing);
+        let entries = bed.tables.entries.iter().map(|(key, (of, ..))| (TableId(key.0), *of)).collect();
+        let steps = bed.standing.ready(SWITCH, version, true, FoundStanding { entries, ..found }, &plan, NOW);
+        bed.take(steps);
+        let steps = bed.standing.groups(SWITCH, &groups);
+        bed.take(steps);
+        let steps = bed.standing.tick(NOW + Duration::from_secs(15));
+        assert!(bed.take(steps) > 0);
+    }
 }
 
 #[test]
@@ -434,7 +469,7 @@ fn what_a_switch_cannot_do_is_refused_by_name() {
     for (kind, form) in [(EntriesKind::Proactive, Some(Form::Learned)), (EntriesKind::Group, None)] {
         let mut standing = Standing::new(kind, LIMITS);
         assert_eq!(
-            standing.ready(SWITCH, Version::V1_3, true, FoundStanding::default(), &world.plan).len(),
+            standing.ready(SWITCH, Version::V1_3, true, FoundStanding::default(), &world.plan, NOW).len(),
             2
         );
         let steps = standing.cannot_track(SWITCH);
@@ -443,7 +478,7 @@ fn what_a_switch_cannot_do_is_refused_by_name() {
         assert_eq!(standing.cannot_track(SWITCH), [], "the first answer decides");
     }
     let mut standing = Standing::new(EntriesKind::Proactive, LIMITS);
-    let steps = standing.ready(SWITCH, Version::V1_3, false, FoundStanding::default(), &world.plan);
+    let steps = standing.ready(SWITCH, Version::V1_3, false, FoundStanding::default(), &world.plan, NOW);
     let [Step::Log(_, text)] = steps.as_slice() else { panic!("{steps:?}") };
     assert!(text.contains("does not know Nicira's extensions; take --lb-entries reactive"), "{text}");
 }
@@ -458,7 +493,9 @@ fn who_may_not_open_connections_finds_no_backend() {
         .entries
         .iter()
         .filter(|(key, _)| key.0 == CONNECTIONS.0 && (PICK..HAIRPIN).contains(&key.1))
-        .filter(|(key, _)| key.2.fields.contains(&NxmField::reg(VIP, 1).into()))
+        .filter(|(key, _)| {
+            key.2.fields.contains(&NxmField::reg(VIP, number(&world.plan, &world.plan.vips[&1])).into())
+        })
         .map(|(key, (_, actions, _))| (key.1, actions.is_empty()))
         .collect();
     assert_eq!(picks, [(PICK + 9, false), (PICK + 17, true)], "nobody else, the longer prefix first");

@@ -9,7 +9,7 @@ use openflow::{
 
 use super::entry::{CONNECTIONS, VIP, ethertype, ip_dst, ip_src, port_dst, registers, resubmit, to_mac};
 use super::entry::{Desired, Entry};
-use super::{ANSWER, Fate, KNOWN, PICK, Scene, Served, add_picks, translates};
+use super::{ANSWER, Fate, KNOWN, PICK, Scene, Served, add_picks, number, translates};
 
 /// Adds the entries.
 pub(super) fn add(scene: &Scene<'_>, desired: &mut Desired) {
@@ -21,7 +21,7 @@ pub(super) fn add(scene: &Scene<'_>, desired: &mut Desired) {
             add_known(scene, vip, &served, desired);
         }
         let mut is_new = state(ct_state::TRK, ct_state::INV | ct_state::RPL)
-            .with(NxmField::reg(VIP, u32::from(vip.id.id)).into())
+            .with(NxmField::reg(VIP, number(scene.plan, vip)).into())
             .eth_type(ethertype(vip.key.address));
         if translates(vip) {
             is_new = is_new.with(NxmField::CtMark { value: 0, mask: None }.into());
