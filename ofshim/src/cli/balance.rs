@@ -166,14 +166,14 @@ pub fn settings(
              --match out"
         );
     }
-    if args.proactive && asked.lb_entries == LbEntries::Reactive {
+    let entries = args.balance.lb_entries.map(EntriesKind::from).unwrap_or_default();
+    if args.proactive && !entries.stands() {
         bail!(
             "--lb openflow does not go with --proactive: entries that lead to a host whatever comes would take answers \
              of backends along; leave --proactive out"
         );
     }
     balance::check::config(config, versions).map_err(|line| anyhow!("{line}"))?;
-    let entries = args.balance.lb_entries.map(EntriesKind::from).unwrap_or_default();
     Ok(Some(balance::Settings { config: config.clone(), entries, seed }))
 }
 

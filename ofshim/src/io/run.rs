@@ -77,7 +77,7 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     let config = balance::read(args)?;
     let settings = settings_of(args, chosen, config.as_ref())?;
     let alone = settings.classic.is_some() || settings.balancing.is_some();
-    let left_undone = settings.balancing.as_ref().and(config.as_ref()).map(check::left_undone);
+    let left_undone = settings.balancing.as_ref().map(|b| check::left_undone(&b.config, b.entries));
     let known = config.as_ref().filter(|_| !alone).map(knowledge::of_config);
     let tls = match (&args.tls_key, &args.tls_cert, &args.tls_ca) {
         (Some(key), Some(cert), Some(ca)) => Some(tls::acceptor(Files { key, cert, ca })?),
