@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use support::ovs::{Bridge, must, root, run};
@@ -55,6 +56,23 @@ for source in range(first, first + ports):
         try: print(udp.recvfrom(2000)[0].decode(), flush=True)
         except OSError: print("-", flush=True)
         if count > 1: time.sleep(0.2)
+"#;
+
+/// Opens connections from many ports, says so, waits for a line, then sends a byte by each; prints how many were reset.
+const OPENER: &str = r#"
+import socket, sys
+connections = [socket.create_connection((sys.argv[1], 80), 5) for _ in range(int(sys.argv[2]))]
+print("open", flush=True)
+sys.stdin.readline()
+resets = 0
+for connection in connections:
+    connection.settimeout(1)
+    try:
+        connection.sendall(b"G")
+        if connection.recv(1) == b"": pass
+    except ConnectionResetError: resets += 1
+    except OSError: pass
+print(resets, flush=True)
 "#;
 
 /// Two clients (1, 2), three backends (3 to 5), VIPs of every kind, and the controller.
@@ -283,6 +301,8 @@ fn everything_is_served(net: &Net) {
     }
     let straight = net.ask(2, "http://10.77.0.4:8080/", 2);
     assert_eq!(of(&straight, "h4"), 2, "{what}: {straight:?}");
+    let own = net.ask(3, "http://10.77.0.100/", 6);
+    assert_eq!(of(&own, "h4"), 6, "{what}: a backend as a client gets the one after itself: {own:?}");
 }
 
 impl Net {
@@ -372,6 +392,79 @@ fn a_dead_backend_gets_nothing_new_and_its_flows_are_dealt_with() {
             );
         }
         assert_eq!(net.controller().logged(": error "), 0, "{:#?}", net.controller().log());
+    }
+}
+
+#[test]
+fn connections_that_a_dead_backend_has_not_answered_yet_get_another() {
+    if !root("connections_that_a_dead_backend_has_not_answered_yet_get_another") {
+        return;
+    }
+    for (entries, openflow) in FORMS {
+        let what = format!("{entries} {openflow}");
+        let net = Net::new(entries, openflow, 1, &config("keep", 1, false));
+        net.warm_up();
+        // Dead without a sign: nobody has its address any more.
+        net.bridge.on(3, "ip address del 10.77.0.3/24 dev eth0");
+        let ns = net.bridge.namespace(2);
+        let early: Vec<Child> = (0..16)
+            .map(|_| {
+                Command::new("ip")
+                    .args(["netns", "exec", &ns, "curl", "-s", "-m", "20", "http://10.77.0.100/"])
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .expect("curl")
+            })
+            .collect();
+        net.controller().wait_for_log("backend 10.77.0.3 down");
+        for client in early {
+            let came = lines(client);
+            assert!(came == ["h4"] || came == ["h5"], "{what}: {came:?}");
+        }
+    }
+}
+
+#[test]
+fn open_connections_of_a_dead_backend_are_reset_where_that_is_wanted() {
+    if !root("open_connections_of_a_dead_backend_are_reset_where_that_is_wanted") {
+        return;
+    }
+    for (entries, openflow) in FORMS {
+        for on_down in ["reset", "repick"] {
+            let what = format!("{entries} {openflow} {on_down}");
+            let net = Net::new(entries, openflow, 1, &config(on_down, 1, false));
+            net.warm_up();
+            let script = net.folder.file("opener.py", OPENER);
+            let mut opener = Command::new("ip")
+                .args([
+                    "netns",
+                    "exec",
+                    &net.bridge.namespace(1),
+                    "/usr/bin/python3",
+                    &script,
+                    "10.77.0.100",
+                    "32",
+                ])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("/usr/bin/python3");
+            let mut told = BufReader::new(opener.stdout.take().expect("piped"));
+            let mut line = String::new();
+            told.read_line(&mut line).expect("a line");
+            assert_eq!(line, "open\n", "{what}");
+            net.bridge.on(3, "ip address del 10.77.0.3/24 dev eth0");
+            net.controller().wait_for_log("backend 10.77.0.3 down");
+            // A change of entries is in the switch's caches a moment later.
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            opener.stdin.take().expect("piped").write_all(b"\n").expect("it listens");
+            line.clear();
+            told.read_line(&mut line).expect("a line");
+            let _ = opener.wait();
+            let resets: u32 = line.trim().parse().expect("a number");
+            // One in four was there; the others wait for the rest of the request.
+            assert!((1..=20).contains(&resets), "{what}: {resets} of 32");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use openflow::{DatapathId, PortNo};
 
 use super::Network;
 use super::key::FlowKey;
+use crate::core::balance::proactive::Standing;
 use crate::core::cookie::{Purpose, Sequence, cookie};
 use crate::core::pipeline::Layout;
 use crate::core::topo::{LinkKind, Place, PortRole};
@@ -29,6 +30,7 @@ impl Network {
             (Purpose::Ahead.word(), self.ahead.iter().count()),
             (Purpose::Steer.word(), self.steering.iter().count()),
             (Purpose::Balance.word(), self.balancer().map_or(0, |balancer| balancer.pins.len())),
+            (Purpose::Standing.word(), self.standing().map_or(0, Standing::entry_count)),
         ])
     }
 

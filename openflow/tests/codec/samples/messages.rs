@@ -3,9 +3,9 @@
 use super::{Sample, refused, sample};
 use openflow::{
     Action, AsyncConfig, AsyncProperty, Bucket, BufferId, BundleAdd, BundleControl, BundleControlKind,
-    BundleFlags, Cookie, CtFlush, DatapathId, ErrorKind, ErrorMsg, Experimenter, FeaturesReply, FixedText,
-    FlowFormat, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GroupId, GroupMod,
-    GroupModCommand, GroupType, Hello, Instruction, MacAddr, Match, MatchField, Message, MeterBand,
+    BundleFlags, Cookie, CtFlush, CtTuple, DatapathId, ErrorKind, ErrorMsg, Experimenter, FeaturesReply,
+    FixedText, FlowFormat, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GroupId,
+    GroupMod, GroupModCommand, GroupType, Hello, Instruction, MacAddr, Match, MatchField, Message, MeterBand,
     MeterFlags, MeterId, MeterMod, MeterModCommand, NICIRA, NiciraMsg, NxmField, ONF, OnfMsg, PacketIn,
     PacketIn2, PacketIn2Property as P2, PacketInFormat, PacketInReason, PacketQueue, Port, PortMod, PortNo,
     PortReason, PortStatus, QueueConfig, QueueProperty, RawProperty, Role, RoleMsg, RoleStatus, SwitchConfig,
@@ -368,8 +368,31 @@ fn nicira() -> Vec<Sample> {
     let masks = vec![AsyncProperty::Mask { kind: 0, mask: 1 }, AsyncProperty::Mask { kind: 5, mask: 3 }];
     let other = AsyncProperty::Other(RawProperty { kind: 0xffff, body: vec![1; 12] });
     let flush = CtFlush { ip_proto: 6, properties: vec![RawProperty { kind: 2, body: vec![0, 13] }] };
+    let client = CtTuple {
+        src: Some([10, 9, 0, 1].into()),
+        dst: Some([10, 9, 1, 1].into()),
+        src_port: Some(4000),
+        dst_port: Some(53),
+    };
+    let backend =
+        CtTuple { src: Some("fd09::3".parse().unwrap()), src_port: Some(5300), ..CtTuple::default() };
     let mut samples = Vec::new();
     for (name, message, says) in [
+        (
+            "nxt_ct_flush_client",
+            NiciraMsg::CtFlush(CtFlush::new(77, 17, &client, &CtTuple::default())),
+            &[
+                "zone=77",
+                "ct_nw_proto=17",
+                "ct_nw_src=10.9.0.1,ct_nw_dst=10.9.1.1",
+                "ct_tp_src=4000,ct_tp_dst=53",
+            ][..],
+        ),
+        (
+            "nxt_ct_flush_backend",
+            NiciraMsg::CtFlush(CtFlush::new(77, 17, &CtTuple::default(), &backend)),
+            &["zone=77", "ct_ipv6_src=fd09::3", "ct_tp_src=5300"],
+        ),
         ("nxt_role_request", NiciraMsg::RoleRequest(Role::Master), &["role=primary"][..]),
         ("nxt_role_reply", NiciraMsg::RoleReply(Role::Slave), &["role=secondary"]),
         ("nxt_flow_mod_table_id", NiciraMsg::FlowModTableId(true), &["enable"]),

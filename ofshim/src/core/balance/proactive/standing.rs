@@ -308,10 +308,10 @@ impl Standing {
         }
     }
 
-    /// How many entries and groups a switch has.
+    /// How many entries all switches have.
     #[must_use]
-    pub fn size(&self, dpid: DatapathId) -> (usize, usize) {
-        self.switches.get(&dpid).map_or((0, 0), |own| (own.has.entries.len(), own.has.groups.len()))
+    pub fn entry_count(&self) -> usize {
+        self.switches.values().map(|own| own.has.entries.len()).sum()
     }
 
     /// What a switch should have now.
