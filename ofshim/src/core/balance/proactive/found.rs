@@ -46,7 +46,7 @@ impl FoundStanding {
             })
         });
         let names_tables = version == Version::V1_0 && !self.entries.is_empty();
-        let tables = names_tables.then(|| Message::Nicira(openflow::NiciraMsg::FlowModTableId(true)));
+        let tables = names_tables.then_some(Message::Nicira(openflow::NiciraMsg::FlowModTableId(true)));
         tables.into_iter().chain(entries).chain(groups).collect()
     }
 }

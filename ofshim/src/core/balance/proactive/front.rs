@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lb_core::host::config::{Ports, Protocol};
 use lb_core::host::plan::VipPlan;
-use openflow::{Action, ConnTrack, CtZone, MacAddr, Match, Nat, NxAction, NxmField, Version};
+use openflow::{Action, ConnTrack, CtZone, MacAddr, Match, NxAction, NxmField, Version};
 
 use super::entry::{
     ANSWERS, CONNECTIONS, DONE, PINNED, VIP, ethertype, ip_dst, ip_src, load, ports_dst, ports_src,
@@ -99,7 +99,7 @@ fn add_answers(scene: &Scene<'_>, desired: &mut Desired) {
 
 /// Finds out whose connection a packet is of, and translates it if it is of one.
 fn track(scene: &Scene<'_>, translates: bool) -> Action {
-    let nat = NxAction::Nat(Box::new(Nat::default()));
+    let nat = NxAction::Nat(Box::default());
     let track = ConnTrack {
         flags: 0,
         zone: CtZone::Immediate(scene.zone),

@@ -83,10 +83,13 @@ address = "10.0.0.1"
 address = "10.0.0.2"
 "#;
 
+/// Table, priority and match.
+type Place = (u8, u16, Match);
+
 /// The tables and groups of a switch, as its messages make them.
 #[derive(Default)]
 struct Tables {
-    entries: BTreeMap<(u8, u16, Match), (Sequence, Vec<Action>, u16)>,
+    entries: BTreeMap<Place, (Sequence, Vec<Action>, u16)>,
     groups: BTreeMap<u32, Vec<openflow::Bucket>>,
     flushes: usize,
     version: Option<Version>,
@@ -103,7 +106,7 @@ impl Tables {
         assert_eq!(again, bytes);
         match message {
             Message::FlowMod(flow_mod) | Message::Nicira(NiciraMsg::FlowMod(flow_mod)) => {
-                self.flow_mod(flow_mod)
+                self.flow_mod(flow_mod);
             }
             Message::GroupMod(group_mod) => self.group_mod(group_mod),
             Message::Nicira(NiciraMsg::CtFlush(_)) => self.flushes += 1,
@@ -230,7 +233,7 @@ impl Bed {
         let standing = Standing::new(kind, LIMITS);
         let numbers = plan.vips.values().map(|vip| (vip.id.id, number(plan, vip))).collect();
         let tables = Tables { version: Some(version), numbers, ..Tables::default() };
-        let mut bed = Self { standing, tables: tables, lines: Vec::new(), always: Vec::new() };
+        let mut bed = Self { standing, tables, lines: Vec::new(), always: Vec::new() };
         let steps = bed.standing.ready(SWITCH, version, true, FoundStanding::default(), plan, NOW);
         bed.take(steps);
         if version == Version::V1_3 && kind != EntriesKind::Learn {
