@@ -100,6 +100,7 @@ impl Net {
             net.add_switch();
         }
         BACKENDS.iter().for_each(|host| net.serve(*host));
+        BACKENDS.iter().for_each(|host| net.wait_for_server(*host));
         net.control(config);
         net
     }
@@ -155,6 +156,17 @@ impl Net {
             .spawn()
             .expect("/usr/bin/python3");
         self.servers.push(server);
+    }
+
+    /// A server that starts listens after a while, on a busy machine.
+    fn wait_for_server(&self, host: u32) {
+        let command =
+            format!("ip netns exec {} curl -s -m 5 http://10.77.0.{host}:8080/", self.bridge.namespace(host));
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !run(&command).status.success() {
+            assert!(std::time::Instant::now() < patience, "host {host} does not serve");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
     }
 
     /// Starts the controller, in place of the one before, and waits until the backends are up.
