@@ -115,7 +115,10 @@ class LogFollower:
 class Balancer:
     """One balancer with its own run folder and pins, apart from all others."""
 
-    def __init__(self, binary: str, work_dir: Path, pin_dir: Path) -> None:
+    def __init__(
+        self, binary: str, work_dir: Path, pin_dir: Path, options: Sequence[str] = ()
+    ) -> None:
+        self.options = list(options)
         self.run_dir = work_dir / "lb"
         self.pin_dir = pin_dir
         self.config = work_dir / "lb.toml"
@@ -132,6 +135,10 @@ class Balancer:
     def pid(self) -> Optional[int]:
         """The daemon's process, while there is one."""
         return None if self._process is None else self._process.pid
+
+    def mode(self, to: str) -> str:
+        """Let XDP or flow entries balance; what was done, in one line."""
+        return self._ask("mode", to).strip()
 
     def reload(self) -> None:
         """Let the daemon read its file again."""
@@ -150,7 +157,7 @@ class Balancer:
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
         self._process = subprocess.Popen(
-            [*prefix, *self._base, "run", "--config", str(self.config)],
+            [*prefix, *self._base, "run", "--config", str(self.config), *self.options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -133,6 +133,12 @@ impl Model {
         self.tickets.borrow_mut().insert(vip, ticket);
     }
 
+    /// The next round-robin ticket of a VIP.
+    #[must_use]
+    pub fn next_ticket(&self, vip: u16) -> u32 {
+        self.tickets.borrow().get(&vip).copied().unwrap_or_default()
+    }
+
     /// Remembers from now on what the core asks.
     pub fn remember_questions(&mut self) {
         self.asked = Some(RefCell::default());

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::api::{Connections, Detached, ErrorBody, Stats, Status};
 use crate::conns::Fields;
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::server::socket_path;
 
 /// How long connecting may take.
@@ -209,6 +209,10 @@ pub(crate) async fn exchange<T: DeserializeOwned>(
     match serde_json::from_slice::<ErrorBody>(&body) {
         Ok(body) if status == StatusCode::BAD_REQUEST => Err(Refusal::Question(body.error)),
         Ok(body) => Err(body.error.into()),
+        // The controller refuses in plain words.
+        Err(_) if status == StatusCode::BAD_REQUEST && !body.is_empty() => {
+            Err(Refusal::Question(one_line(&String::from_utf8_lossy(&body))))
+        }
         Err(_) => Err(format!("refused with status {status}").into()),
     }
 }

@@ -14,7 +14,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Serialize;
+use lb_core::host::handover::Told;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
@@ -56,6 +57,8 @@ pub enum Query {
     Status(Reply<Status>),
     /// The counters.
     Stats(Reply<Stats>),
+    /// All that another balancer has to know, with the connections or without.
+    Handover(bool, Reply<Told>),
     /// Tracked connections.
     Connections(Box<Wanted>, Reply<Connections>),
     /// Change something.
@@ -164,11 +167,12 @@ fn router(queries: mpsc::Sender<Query>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/stats", get(stats))
         .route("/v1/connections", get(connections))
+        .route("/v1/handover", get(handover))
         .route("/metrics", get(metrics))
         .route("/v1/detach", post(detach))
         .merge(control::server::routes())
         .fallback(async || {
-            let known = "GET /v1/status, /v1/stats, /v1/connections, /metrics, POST /v1/detach";
+            let known = "GET /v1/status, /v1/stats, /v1/connections, /v1/handover, /metrics, POST /v1/detach";
             let message = format!("no such path; known are {known} and {}", control::server::PATHS);
             Refusal(StatusCode::NOT_FOUND, message)
         })
@@ -216,6 +220,25 @@ async fn connections(
     let UrlQuery(fields) = wanted.map_err(|error| bad(error.body_text()))?;
     let wanted = fields.read().map_err(bad)?;
     ask(&queries, |reply| Query::Connections(Box::new(wanted), reply)).await
+}
+
+/// The fields of a question for the state.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HandoverFields {
+    #[serde(default)]
+    connections: bool,
+}
+
+/// What a controller has to know that may have to balance in the daemon's place.
+async fn handover(
+    State(queries): Queries,
+    fields: Result<UrlQuery<HandoverFields>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    bounded(body)?;
+    let UrlQuery(fields) = fields.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
+    ask(&queries, |reply| Query::Handover(fields.connections, reply)).await
 }
 
 /// The counters as Prometheus reads them.

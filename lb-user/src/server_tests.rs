@@ -31,6 +31,9 @@ async fn pretend(mut queries: mpsc::Receiver<Query>) {
         match query {
             Query::Status(reply) => drop(reply.send(Err(Denied::Failed("no\nstate".into())))),
             Query::Stats(reply) => drop(reply),
+            Query::Handover(connections, reply) => {
+                reply.send(Err(Denied::Wrong(format!("connections: {connections}")))).unwrap();
+            }
             Query::Connections(wanted, reply) => {
                 let asked = (wanted.vip.as_deref(), wanted.backend.as_deref());
                 let total = wanted.limit as u64;

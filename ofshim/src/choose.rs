@@ -48,7 +48,7 @@ pub fn balancer(args: &RunArgs) -> Result<Chosen, String> {
         return Err(format!("{option} does not go with --lb {word}: leave it out, or give {with}"));
     }
     let classic = match args.lb {
-        Balancer::None | Balancer::Openflow => None,
+        Balancer::Auto | Balancer::None | Balancer::Openflow => None,
         Balancer::Pox => Some(Settings::Pox { pox: pox_settings(args)?, dpid: dpid(args)? }),
         Balancer::Nox => Some(Settings::Nox { nox: nox_settings(args)?, dpid: dpid(args)? }),
         Balancer::NoxPackets => Some(Settings::NoxPackets),
@@ -67,8 +67,10 @@ fn forwarding(args: &RunArgs, classic: bool) -> Result<Forwarding, String> {
     };
     let (how, word) = (asked.word(), args.lb.word());
     match (args.lb, asked) {
-        (Balancer::None, Forwarding::None) => Err("--forwarding none needs --lb pox".to_owned()),
-        (Balancer::None, asked) => Ok(asked),
+        (Balancer::Auto | Balancer::None, Forwarding::None) => {
+            Err("--forwarding none needs --lb pox".to_owned())
+        }
+        (Balancer::Auto | Balancer::None, asked) => Ok(asked),
         (Balancer::Openflow, Forwarding::Routed) => Ok(asked),
         (Balancer::Openflow, _) => Err(format!(
             "--forwarding {how} does not go with --lb {word}, whose packets take routes: leave it out"

@@ -147,8 +147,8 @@ pub struct RunArgs {
     /// How packets are forwarded [default: routed; with --lb pox, nox and nox-packets hub]
     #[arg(long, value_name = "HOW")]
     pub forwarding: Option<Forwarding>,
-    /// Which balancer runs in the controller
-    #[arg(long, value_name = "BALANCER", default_value = "none")]
+    /// Which balancer runs in the controller; auto: none as long as XDP balances
+    #[arg(long, value_name = "BALANCER", default_value = "auto")]
     pub lb: Balancer,
     /// How flow entries are made and the VIP of the command line, with --lb openflow.
     #[command(flatten)]
@@ -271,6 +271,8 @@ pub enum Forwarding {
 /// Which balancer runs in the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Balancer {
+    /// That of the balancer's daemon, by flow entries: when it hands over, or XDP is not there.
+    Auto,
     /// None: balancing is XDP's.
     None,
     /// That of the configuration, by flow entries.
@@ -288,6 +290,7 @@ impl Balancer {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::None => "none",
             Self::Openflow => "openflow",
             Self::Pox => "pox",

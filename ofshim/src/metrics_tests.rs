@@ -92,6 +92,7 @@ fn a_status() -> Status {
             placement: "onearm".to_owned(),
             vips: vec![Vip { address: [10, 0, 1, 1].into(), mac: "02:6c:0a:00:01:01".to_owned() }],
             backends: vec![[10, 0, 0, 1].into()],
+            ..Balancer::default()
         },
     }
 }

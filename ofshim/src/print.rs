@@ -69,6 +69,7 @@ pub fn status(status: &Status) -> String {
         line(&mut text, "balancer: nothing known of it, neither from a file nor from its daemon");
         return text;
     }
+    line(&mut text, &format!("balanced by {}", balancer.balances));
     let backends: Vec<String> = balancer.backends.iter().map(ToString::to_string).collect();
     let what = format!("balancer: {}, known from the {}", balancer.placement, balancer.source);
     line(&mut text, &format!("{what}, backends {}", backends.join(" ")));

@@ -220,16 +220,23 @@ fn a_switch_that_does_not_read_is_closed_before_it_eats_memory() {
     good.talk_until(|model| model.emitted.len() == 2);
 }
 
-/// Answers one request for each body with it, as the balancer's daemon would.
+/// Answers one question for its status with each body, as an earlier daemon would: one that knows of no hand-over.
 fn daemon(listener: UnixListener, bodies: &'static [&'static str]) {
     std::thread::spawn(move || {
-        for body in bodies {
+        let mut bodies = bodies.iter();
+        while bodies.len() > 0 {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let count = stream.read(&mut request).unwrap();
-            assert!(request[..count].starts_with(b"GET /v1/status HTTP/1.1\r\n"));
-            let head =
-                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let (status, body) = match &request[..count] {
+                asked if asked.starts_with(b"GET /v1/status HTTP/1.1\r\n") => {
+                    ("200 OK", *bodies.next().unwrap())
+                }
+                asked if asked.starts_with(b"GET /v1/handover HTTP/1.1\r\n") => ("404 Not Found", ""),
+                asked => panic!("{}", String::from_utf8_lossy(asked)),
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
             stream.write_all((head + body).as_bytes()).unwrap();
         }
     });

@@ -52,6 +52,7 @@ impl Talk {
                     }
                 }
                 Command::Close { .. } => self.closed = true,
+                Command::AskDaemon => panic!("nobody stands by"),
                 Command::Log { level, text } => self.log.push((level, text)),
             }
         }

@@ -142,6 +142,22 @@ impl<'a> PacketInRef<'a> {
         })
     }
 
+    /// A packet that came whole, as if a switch had just sent it for want of an entry.
+    #[must_use]
+    pub fn whole(in_port: PortNo, data: &'a [u8]) -> Self {
+        Self {
+            version: Version::V1_3,
+            buffer_id: BufferId::NO_BUFFER,
+            total_len: u16::try_from(data.len()).unwrap_or(u16::MAX),
+            reason: PacketInReason::NoMatch,
+            in_port,
+            table_id: None,
+            cookie: None,
+            data,
+            match_bytes: &[],
+        }
+    }
+
     /// Packet metadata (1.3).
     pub fn read_match(&self) -> Option<Match> {
         let mut reader = Reader::new(self.match_bytes, self.version, "PACKET_IN");

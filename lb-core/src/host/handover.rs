@@ -33,6 +33,29 @@ pub struct Handover {
     pub connections: Vec<Connection>,
 }
 
+/// Who balances for a daemon, as the daemon sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Its programs, which are on all their interfaces.
+    Xdp,
+    /// Nobody: its programs were taken off, or could not be put on.
+    Detached,
+    /// The flow entries of a controller, as it was told.
+    OpenFlow,
+    /// It is moving from one to the other.
+    Moving,
+}
+
+/// What a daemon tells whoever may have to balance in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Who balances.
+    pub standing: Standing,
+    /// Its state; the connections only if they were asked for.
+    pub state: Handover,
+}
+
 /// A connection, without the clock of the one who tracked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use lb_core::conn::{is_live, state};
-use lb_core::host::handover::{Connection, Handover};
+use lb_core::host::handover::{Connection, Handover, Standing, Told};
+use lb_core::host::plan::health_view;
 use lb_core::table::{ConnEntry, Settings, settings_flag};
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,9 @@ use super::{Daemon, shim, tables};
 
 /// While SYNs are ours again: packets that the switch has in its queues reach its controller.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// After a change of the balancer that failed, nothing is tried by itself for so long.
+const REST: Duration = Duration::from_secs(2);
 
 /// Which packets for a VIP without a connection here are another balancer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,15 +56,17 @@ impl Handing {
 /// A step that the daemon's task does for the sequence.
 pub enum Step {
     /// Say what is to be known, without connections.
-    Tell(oneshot::Sender<Told>),
+    Tell(oneshot::Sender<Known>),
     /// Let packets without a connection pass, or not.
     Hand(Handing, oneshot::Sender<Result<()>>),
     /// Take the programs off, or put them on.
     Attach(bool, oneshot::Sender<Result<()>>),
+    /// Take off those that could be put on, since others could not; who balanced before does again.
+    Withdraw(oneshot::Sender<Result<()>>),
 }
 
 /// What the sequence has to know.
-pub struct Told {
+pub struct Known {
     handover: Handover,
     settings: Settings,
     pins: Pins,
@@ -68,6 +74,8 @@ pub struct Told {
 
 /// A change of the balancer on its way.
 pub struct Hand {
+    /// Who was to balance before.
+    from: Balancer,
     steps: mpsc::Receiver<Step>,
     end: tokio::task::JoinHandle<Result<Moved>>,
     reply: Option<Reply<Moved>>,
@@ -124,28 +132,69 @@ impl Daemon {
                 Balancer::Xdp => asker.to_xdp().await,
             }
         });
-        self.hand = Some(Hand { steps, end, reply });
+        self.hand = Some(Hand { from: self.record.balancer, steps, end, reply });
     }
 
     /// Puts the programs back on where somebody took them off. Whoever balanced meanwhile gives its connections back.
     pub(super) fn watch_links(&mut self) -> Result<()> {
-        if !self.attaches() || self.hand.is_some() {
+        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
+        if !self.attaches() || self.hand.is_some() || rests {
             return Ok(());
         }
-        let loose = self.dataplane.loose_links()?;
-        // Those of interfaces that have gone are the lookout's.
-        let still = |path: &PathBuf| self.placed.ports.iter().any(|port| path.ends_with(port.pin_name()));
-        let loose: Vec<&PathBuf> = loose.iter().filter(|path| still(path)).collect();
+        let loose = self.loose_ports()?;
         if loose.is_empty() {
             return Ok(());
         }
-        tracing::warn!(
-            "{} of {} programs were taken off their interfaces",
-            loose.len(),
-            self.placed.ports.len()
-        );
+        tracing::warn!("{} of {} programs are off their interfaces", loose.len(), self.placed.ports.len());
         self.move_to(Balancer::Xdp, None);
         Ok(())
+    }
+
+    /// What another balancer has to know to choose as this one does; without connections.
+    fn handover(&self) -> Result<Handover> {
+        Ok(Handover {
+            health: health_view(&self.checks.members, &self.prober).into_iter().collect(),
+            tickets: self.dataplane.read_tickets(self.plan.vips.keys().copied())?,
+            ..Handover::of_plan(&self.config, &self.plan)
+        })
+    }
+
+    /// Who balances, as things are now.
+    fn standing(&self) -> Result<Standing> {
+        if self.hand.is_some() {
+            return Ok(Standing::Moving);
+        }
+        if !self.attaches() {
+            return Ok(Standing::OpenFlow);
+        }
+        Ok(if self.loose_ports()?.is_empty() { Standing::Xdp } else { Standing::Detached })
+    }
+
+    /// Tells whoever may have to balance in our place.
+    pub(super) fn tell(&self, connections: bool, reply: Reply<Told>) {
+        let told = self.standing().and_then(|standing| Ok(Told { standing, state: self.handover()? }));
+        let mut told = match told {
+            Ok(told) if connections => told,
+            other => return drop(reply.send(other.map_err(Denied::from))),
+        };
+        let (pins, settings) = (self.pins.clone(), tables::settings(&self.config.connections, &self.plan));
+        tokio::task::spawn_blocking(move || {
+            let told = live(&pins, &settings).map(|connections| {
+                told.state.connections = connections;
+                told
+            });
+            reply.send(told.map_err(Denied::from)).ok();
+        });
+    }
+
+    /// The interfaces that have no program, and should have one.
+    fn loose_ports(&self) -> Result<Vec<&str>> {
+        let (loose, links) = (self.dataplane.loose_links()?, self.pins.link_paths()?);
+        let is_loose = |pin: &str| {
+            loose.iter().any(|path| path.ends_with(pin)) || !links.iter().any(|path| path.ends_with(pin))
+        };
+        let ports = self.placed.ports.iter().filter(|port| is_loose(&port.pin_name()));
+        Ok(ports.map(|port| port.name.as_str()).collect())
     }
 
     /// Why it cannot be moved, if so.
@@ -172,10 +221,9 @@ impl Daemon {
     pub(super) fn hand_goes_on(&mut self, due: Due) -> Result<()> {
         match due {
             Due::Step(Step::Tell(reply)) => {
-                let mut handover = Handover::of_plan(&self.config, &self.plan);
-                handover.tickets = self.dataplane.read_tickets(self.plan.vips.keys().copied())?;
+                let handover = self.handover()?;
                 let settings = tables::settings(&self.config.connections, &self.plan);
-                reply.send(Told { handover, settings, pins: self.pins.clone() }).ok();
+                reply.send(Known { handover, settings, pins: self.pins.clone() }).ok();
             }
             Due::Step(Step::Hand(handing, reply)) => {
                 self.handing = handing;
@@ -183,6 +231,14 @@ impl Daemon {
             }
             Due::Step(Step::Attach(on, reply)) => {
                 reply.send(self.attach_or_detach(on)).ok();
+            }
+            Due::Step(Step::Withdraw(reply)) => {
+                let from = self.hand.as_ref().map_or(self.record.balancer, |hand| hand.from);
+                let withdrawn = self.attach_or_detach(false).and_then(|()| {
+                    self.record.balancer = from;
+                    self.record.write(&self.run_dir)
+                });
+                reply.send(withdrawn).ok();
             }
             Due::Ended(end) => {
                 let reply = self.hand.take().and_then(|hand| hand.reply);
@@ -198,7 +254,10 @@ impl Daemon {
                         moved.connections,
                         moved.took_ms
                     ),
-                    Err(error) => tracing::error!("the balancer was not changed: {error:#}"),
+                    Err(error) => {
+                        tracing::error!("the balancer was not changed: {error:#}");
+                        self.rests_until = Some(Instant::now() + REST);
+                    }
                 }
                 if let Some(reply) = reply {
                     reply.send(end.map_err(Denied::from)).ok();
@@ -264,14 +323,14 @@ impl Asker {
                 return Err(error);
             }
         };
-        let Told { pins, .. } = self.ask(Step::Tell).await?;
+        let Known { pins, .. } = self.ask(Step::Tell).await?;
         run_blocking(move || clear(&pins)).await?;
         Ok(moved_to(Balancer::OpenFlow, connections, began))
     }
 
     /// Gives everything to the controller, and waits until its entries are in the switches.
     async fn give(&self) -> Result<u64> {
-        let Told { mut handover, settings, pins } = self.ask(Step::Tell).await?;
+        let Known { mut handover, settings, pins } = self.ask(Step::Tell).await?;
         handover.connections = run_blocking(move || live(&pins, &settings)).await?;
         let connections = handover.connections.len() as u64;
         shim::take(&self.shim, &handover).await?;
@@ -280,7 +339,7 @@ impl Asker {
 
     async fn to_xdp(&self) -> Result<Moved> {
         let began = Instant::now();
-        let Told { pins, .. } = self.ask(Step::Tell).await?;
+        let Known { pins, .. } = self.ask(Step::Tell).await?;
         let (mut connections, shim_is_there) = match self.take_back(&pins).await {
             Ok(connections) => (connections, true),
             Err(error) => {
@@ -291,7 +350,13 @@ impl Asker {
         if shim_is_there {
             self.ask(|reply| Step::Hand(Handing::Over, reply)).await??;
         }
-        self.ask(|reply| Step::Attach(true, reply)).await??;
+        if let Err(error) = self.ask(|reply| Step::Attach(true, reply)).await? {
+            // Half of the ports here and half there would not know each other's connections.
+            if shim::is_there(&self.shim).await {
+                self.ask(Step::Withdraw).await??;
+            }
+            return Err(error);
+        }
         if shim_is_there {
             self.ask(|reply| Step::Hand(Handing::Back, reply)).await??;
             tokio::time::sleep(SETTLE).await;

@@ -108,6 +108,8 @@ struct Daemon {
     upgrade: Option<Upgrade>,
     /// A change of the balancer under way.
     hand: Option<Hand>,
+    /// Until when no change is begun by itself, since one failed.
+    rests_until: Option<Instant>,
     /// Which packets are another balancer's meanwhile.
     handing: Handing,
     /// Where the controller answers.
@@ -178,6 +180,7 @@ pub async fn start(mut options: Options) -> Result<Ready> {
         lookout: Lookout::default(),
         upgrade: None,
         hand: None,
+        rests_until: None,
         handing: Handing::No,
         shim_socket: hand::shim_socket(&options.ofshim_dir),
         host: None,
@@ -476,6 +479,7 @@ impl Daemon {
         match query {
             Query::Status(reply) => drop(reply.send(self.status().map_err(Denied::from))),
             Query::Stats(reply) => drop(reply.send(self.stats().map_err(Denied::from))),
+            Query::Handover(connections, reply) => self.tell(connections, reply),
             Query::Connections(wanted, reply) => {
                 let names = Arc::new(self.plan.clone());
                 let pins = self.pins.clone();

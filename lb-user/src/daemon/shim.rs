@@ -44,6 +44,11 @@ pub async fn take(socket: &Path, handover: &Handover) -> Result<Taken> {
     Ok(taken)
 }
 
+/// Whether a controller answers at all.
+pub async fn is_there(socket: &Path) -> bool {
+    UnixStream::connect(socket).await.is_ok()
+}
+
 /// What the controller has now.
 ///
 /// # Errors

@@ -9,7 +9,9 @@ use lb_core::host::overlay::parse_weight;
 use openflow::Version;
 
 use super::{Balancer, Granularity, RunArgs};
+use crate::core;
 use crate::core::balance::{self, EntriesKind};
+use crate::core::net::handover::StandBy;
 
 /// How flow entries are made, and what a VIP of the command line is besides its address and backends.
 #[derive(Debug, Args)]
@@ -175,6 +177,30 @@ pub fn settings(
     }
     balance::check::config(config, versions).map_err(|line| anyhow!("{line}"))?;
     Ok(Some(balance::Settings { config: config.clone(), entries, seed }))
+}
+
+/// Whether a daemon's balancer may be stood in for.
+#[must_use]
+pub fn stand_by(args: &RunArgs, forwarding: core::Forwarding, seed: u64) -> StandBy {
+    match args.lb {
+        Balancer::None => StandBy::Never("it was started with --lb none"),
+        Balancer::Pox | Balancer::Nox | Balancer::NoxPackets => {
+            StandBy::Never("it balances by itself, as an earlier controller did")
+        }
+        Balancer::Openflow => {
+            StandBy::Never("it was started with --lb openflow, and balances by its own configuration")
+        }
+        Balancer::Auto if forwarding != core::Forwarding::Routed => {
+            StandBy::Never("that needs routes: leave its --forwarding out")
+        }
+        Balancer::Auto if args.granularity != Granularity::FiveTuple => {
+            StandBy::Never("that needs entries for each flow: leave its --match out")
+        }
+        Balancer::Auto if args.proactive => StandBy::Never(
+            "entries that lead to a host whatever comes would take answers along: leave its --proactive out",
+        ),
+        Balancer::Auto => StandBy::Ready { seed },
+    }
 }
 
 fn read_file(path: &Path) -> anyhow::Result<Config> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lb_core::host::handover::{Handover, Standing};
 use openflow::{DatapathId, FlowRemovedReason, PacketInRef, PortNo, READ_CHUNK_BYTES};
 
 use super::balance;
@@ -14,6 +15,7 @@ use super::event::{Command, ConnId, Event, Forwarding, Level, Settings, Source};
 use super::limit::{Limiter, more};
 use super::link::Context;
 use super::net::explain::{Asked, End};
+use super::net::handover::{StandBy, Taken};
 use super::net::{Admitted, FoundRoute, Network, NewMember, Out};
 use super::outbox::Outbox;
 use super::report::{self, LogKey};
@@ -98,15 +100,17 @@ impl Controller {
             Event::Knowledge { .. } if self.settings.balancing.is_some() => {}
             Event::Knowledge { known, source } => {
                 self.source = source;
-                if self.known != known {
-                    self.known = known;
+                self.network.knowledge_for_later(&known);
+                if self.known != known && !self.network.follows() {
+                    self.network.knowledge_changed(&known);
+                    self.follow_network(&mut commands, now);
                     let text = format!("the balancer: {}", self.describe_knowledge());
                     commands.push(Command::Log { level: Level::Info, text });
-                    self.each(&mut commands, now, Session::knowledge_changed);
-                    self.network.knowledge_changed(&self.known);
                 }
             }
+            Event::Told { told, asked } => self.network.told(*told, asked, now),
         }
+        self.follow_network(&mut commands, now);
         self.bury(&mut commands, now);
         self.obey_network(&mut commands, now);
         commands.into_commands()
@@ -127,6 +131,53 @@ impl Controller {
         self.obey_network(&mut commands, now);
         let view = self.network.balancer().map(balance::Balancer::view).unwrap_or_default();
         Ok((commands.into_commands(), view))
+    }
+
+    /// What the network knows of the balancer is what all sessions know.
+    fn follow_network(&mut self, commands: &mut Outbox, now: Duration) {
+        if self.known != *self.network.known() {
+            self.known = self.network.known().clone();
+            self.each(commands, now, Session::knowledge_changed);
+        }
+    }
+
+    /// Begins to balance in the place of a daemon; [`Self::take_done`] tells the end.
+    ///
+    /// # Errors
+    /// Another hand-over is under way, or flow entries cannot do what is asked for; then nothing has changed. One line.
+    pub fn take(&mut self, given: &Handover, now: Duration) -> Result<Vec<Command>, String> {
+        self.network.take(given, now)?;
+        Ok(self.after_order(now))
+    }
+
+    /// What became of the hand-over that was asked for, once.
+    pub fn take_done(&mut self) -> Option<Result<Taken, String>> {
+        self.network.take_done()
+    }
+
+    /// All that a daemon has to know to balance again.
+    ///
+    /// # Errors
+    /// This controller does not balance for a daemon. One line.
+    pub fn handover(&self, now: Duration) -> Result<Handover, String> {
+        self.network.handover(now)
+    }
+
+    /// Stops balancing for a daemon; how many connections had entries.
+    ///
+    /// # Errors
+    /// This controller does not balance for a daemon. One line.
+    pub fn release(&mut self, now: Duration) -> Result<(usize, Vec<Command>), String> {
+        let connections = self.network.release(now)?;
+        Ok((connections, self.after_order(now)))
+    }
+
+    fn after_order(&mut self, now: Duration) -> Vec<Command> {
+        self.events += 1;
+        let mut commands = Outbox::new(self.events, 0);
+        self.follow_network(&mut commands, now);
+        self.obey_network(&mut commands, now);
+        commands.into_commands()
     }
 
     /// When there is something to do that should not wait for the next regular tick.
@@ -396,6 +447,10 @@ impl Controller {
                     report::dropped(at.dpid, reason, at.port, &mut ctx);
                     continue;
                 }
+                Out::AskDaemon => {
+                    commands.push(Command::AskDaemon);
+                    continue;
+                }
                 Out::Log { level, text } => {
                     commands.push(Command::Log { level: *level, text: text.clone() });
                     continue;
@@ -434,7 +489,31 @@ impl Controller {
             | Out::PortStats { .. }
             | Out::Dropped { .. }
             | Out::Moved { .. }
+            | Out::AskDaemon
             | Out::Log { .. } => {}
+        }
+    }
+
+    /// Who balances, and why.
+    fn who_balances(&self) -> String {
+        let stand = self.network.stand();
+        match (self.network.balancer(), stand.why()) {
+            (Some(_), Some(why)) => return format!("this controller, by flow entries: {}", why.words()),
+            (Some(_), None) => {
+                return "this controller, by flow entries, of its own configuration".to_owned();
+            }
+            (None, _) => {}
+        }
+        let stands_by = match self.settings.stand_by {
+            StandBy::Ready { .. } => "; this controller stands by",
+            StandBy::Never(_) => "",
+        };
+        match stand.standing() {
+            Some(Standing::Xdp) => format!("XDP, says the balancer's daemon{stands_by}"),
+            Some(Standing::Detached) => format!("nobody: XDP is not attached{stands_by}"),
+            Some(Standing::OpenFlow) => "nobody: the balancer's daemon leaves it to flow entries".to_owned(),
+            Some(Standing::Moving) => "the balancer's daemon is moving it".to_owned(),
+            None => format!("XDP if it is attached; the balancer's daemon does not answer{stands_by}"),
         }
     }
 
@@ -520,6 +599,8 @@ impl Controller {
             balancer: view::Balancer {
                 source: self.source.word().to_owned(),
                 placement: self.known.placement().word().to_owned(),
+                balances: self.who_balances(),
+                connections: self.network.balancer().map_or(0, |balancer| balancer.pins.connections()),
                 vips: self
                     .known
                     .vips()

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use lb_core::host::handover::Told;
 use openflow::{Role, Version};
 
 use super::balance;
@@ -54,6 +55,14 @@ pub enum Event {
         /// Where it comes from.
         source: Source,
     },
+    /// The balancer's daemon said what it balances, or does not answer.
+    Told {
+        /// What it said, with its connections if it was asked because of a packet and its programs do not balance; or why
+        /// there is no answer.
+        told: Box<Result<Told, String>>,
+        /// Whether [`Command::AskDaemon`] is answered.
+        asked: bool,
+    },
 }
 
 /// From one [`Event::Tick`] to the next, at most.
@@ -98,6 +107,9 @@ pub enum Command {
         /// Which connection.
         conn: ConnId,
     },
+    /// Ask the balancer's daemon who balances, with its connections where its programs do not; the answer is
+    /// [`Event::Told`].
+    AskDaemon,
     /// Write a line to the log.
     Log {
         /// How important it is.
@@ -187,6 +199,8 @@ pub struct Settings {
     pub classic: Option<classic::Settings>,
     /// What is balanced by flow entries; `None` leaves balancing to others. Needs [`Forwarding::Routed`].
     pub balancing: Option<balance::Settings>,
+    /// Whether a daemon's balancer may be stood in for. Needs [`Forwarding::Routed`], and entries for each flow.
+    pub stand_by: net::handover::StandBy,
 }
 
 impl Default for Settings {
@@ -207,6 +221,7 @@ impl Default for Settings {
             hard_timeout_s: 120,
             classic: None,
             balancing: None,
+            stand_by: net::handover::StandBy::default(),
         }
     }
 }
@@ -246,6 +261,7 @@ impl Settings {
             idle_timeout_s: self.idle_timeout_s,
             hard_timeout_s: self.hard_timeout_s,
             balancing: self.balancing.clone().filter(|_| self.forwarding == Forwarding::Routed),
+            stand_by: self.stand_by.clone(),
         }
     }
 }

@@ -192,12 +192,23 @@ pub struct Switch {
 pub struct Balancer {
     /// Where the knowledge comes from: `daemon`, `file` or `none`.
     pub source: String,
-    /// `inline` or `onearm`.
+    /// `inline`, `onearm`, or `openflow` while this controller balances.
     pub placement: String,
+    /// Who balances, and why: one line.
+    pub balances: String,
+    /// Connections that have entries of this controller.
+    pub connections: usize,
     /// The VIPs.
     pub vips: Vec<Vip>,
     /// The backends' addresses.
     pub backends: Vec<Ipv4Addr>,
+}
+
+/// `POST /v1/balancer/release`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Released {
+    /// Connections that had entries.
+    pub connections: usize,
 }
 
 /// A VIP in [`Balancer`].

@@ -121,6 +121,11 @@ impl VipKnowledge {
         self.backends.contains(&address)
     }
 
+    /// The MACs that probes are sent from, ascending.
+    pub fn probers(&self) -> impl Iterator<Item = MacAddr> {
+        self.prober_macs.iter().copied()
+    }
+
     /// Whether probes are sent from `mac`.
     #[must_use]
     pub fn is_prober(&self, mac: MacAddr) -> bool {

@@ -1,16 +1,18 @@
-//! What may be asked over HTTP: one table, from which the socket is served and the OpenAPI document is made.
+//! What may be asked and ordered over HTTP: two tables, from which the socket is served and the OpenAPI document is made.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use lb_core::host::handover::Handover;
 use lb_core::host::overlay::Order;
 use schemars::{Schema, SchemaGenerator};
 
 use crate::core::balance::BackendOrder;
 use crate::core::net::explain::{Asked as Flow, End, MAX_PATHS};
+use crate::core::net::handover::Taken;
 use crate::core::view;
 
-/// What may be asked of the controller.
+/// What may be asked of the controller, or ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// `/v1/status`
@@ -38,6 +40,12 @@ pub enum Question {
     Metrics,
     /// `/openapi.json`
     OpenApi,
+    /// `/v1/balancer/handover`
+    Handover,
+    /// `/v1/balancer/take`, an order
+    Take(Box<Handover>),
+    /// `/v1/balancer/release`, an order
+    Release,
 }
 
 /// The fields of a question, by name.
@@ -100,7 +108,7 @@ const fn number(name: &'static str, summary: &'static str, range: (u32, u32)) ->
 }
 
 /// All that may be asked.
-pub const ENDPOINTS: [Endpoint; 9] = [
+pub const ENDPOINTS: [Endpoint; 10] = [
     Endpoint {
         path: "/v1/status",
         changes: false,
@@ -192,6 +200,15 @@ pub const ENDPOINTS: [Endpoint; 9] = [
         read: |fields| backend(fields).map(Question::Backend),
     },
     Endpoint {
+        path: "/v1/balancer/handover",
+        changes: false,
+        operation: "balancerHandover",
+        summary: "What is balanced for the balancer's daemon: its configuration, ids, health, tickets, all connections",
+        fields: &[],
+        answer: Answer::Document,
+        read: |_| Ok(Question::Handover),
+    },
+    Endpoint {
         path: "/metrics",
         changes: false,
         operation: "metrics",
@@ -210,6 +227,57 @@ pub const ENDPOINTS: [Endpoint; 9] = [
         read: |_| Ok(Question::OpenApi),
     },
 ];
+
+/// Something that the balancer's daemon may order.
+#[derive(Debug)]
+pub struct DaemonOrder {
+    /// Its path.
+    pub path: &'static str,
+    /// Its name, for programs that are made from the document.
+    pub operation: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// What its JSON body is, if it has one.
+    pub body: Option<&'static str>,
+    /// What the answer is.
+    pub answer: fn(&mut SchemaGenerator) -> Schema,
+    read: fn(&[u8]) -> Result<Question, String>,
+}
+
+/// All that the balancer's daemon may order.
+pub const DAEMON_ORDERS: [DaemonOrder; 2] = [
+    DaemonOrder {
+        path: "/v1/balancer/take",
+        operation: "balancerTake",
+        summary: "Balance by flow entries in the place of the daemon, which gives its state; answered when the switches \
+                  have the entries. Given again, what is there stays",
+        body: Some("As GET /v1/balancer/handover answers"),
+        answer: SchemaGenerator::subschema_for::<Taken>,
+        read: |body| {
+            let given =
+                serde_json::from_slice(body).map_err(|error| format!("the body is no hand-over: {error}"))?;
+            Ok(Question::Take(Box::new(given)))
+        },
+    },
+    DaemonOrder {
+        path: "/v1/balancer/release",
+        operation: "balancerRelease",
+        summary: "Stop balancing in the place of the daemon; the entries go",
+        body: None,
+        answer: SchemaGenerator::subschema_for::<view::Released>,
+        read: |_| Ok(Question::Release),
+    },
+];
+
+impl DaemonOrder {
+    /// The order that this body makes.
+    ///
+    /// # Errors
+    /// The body has no sense. One line.
+    pub fn order(&self, body: &[u8]) -> Result<Question, String> {
+        (self.read)(body)
+    }
+}
 
 impl Endpoint {
     /// The question that these fields make.

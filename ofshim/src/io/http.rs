@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 /// The longest answer that is read.
-const MAX_BODY_BYTES: usize = 16 << 20;
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ pub async fn post(path: &Path, target: &str, limit: Duration) -> Result<Vec<u8>,
 /// `GET target` from the server on the unix socket at `path`, within `limit`.
 ///
 /// # Errors
-/// No answer with status 200 came in time, or it is longer than 16 MiB.
+/// No answer with status 200 came in time, or it is longer than 64 MiB.
 pub async fn get(path: &Path, target: &str, limit: Duration) -> Result<Vec<u8>, HttpError> {
     within(path, Method::GET, target, limit).await
 }

@@ -4,7 +4,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::endpoints::{Answer, ENDPOINTS, Endpoint, Field};
+use super::endpoints::{Answer, DAEMON_ORDERS, DaemonOrder, ENDPOINTS, Endpoint, Field};
 
 /// The document.
 #[must_use]
@@ -21,13 +21,17 @@ pub fn document() -> Value {
         };
         paths.insert(endpoint.path.to_owned(), json!({ method(endpoint): operation(endpoint, &content) }));
     }
+    for order in &DAEMON_ORDERS {
+        let answer = (order.answer)(&mut schemas);
+        paths.insert(order.path.to_owned(), json!({ "post": order_operation(order, &answer) }));
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "ofshim",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What the OpenFlow controller ofshim tells over its unix socket (RUN_DIR/ofshim.sock). \
-                            What is a GET changes nothing.",
+            "description": "What the OpenFlow controller ofshim tells over its unix socket (RUN_DIR/ofshim.sock), \
+                            and what can be ordered there. What is a GET changes nothing.",
             "license": { "name": env!("CARGO_PKG_LICENSE") },
         },
         "servers": [{ "url": "http://localhost", "description": "over the unix socket; the host does not matter" }],
@@ -38,6 +42,24 @@ pub fn document() -> Value {
 
 const fn method(endpoint: &Endpoint) -> &'static str {
     if endpoint.changes { "post" } else { "get" }
+}
+
+fn order_operation(order: &DaemonOrder, answer: &schemars::Schema) -> Value {
+    let told = |description: &str| json!({ "description": description, "content": { "text/plain": { "schema": { "type": "string" } } } });
+    let mut operation = json!({
+        "operationId": order.operation,
+        "summary": order.summary,
+        "responses": {
+            "200": { "description": order.summary, "content": { "application/json": { "schema": answer } } },
+            "400": told("The order is refused; one line says why, and nothing has changed"),
+            "503": told("The controller is stopping"),
+        },
+    });
+    if let Some(body) = order.body {
+        let content = json!({ "application/json": { "schema": { "type": "object", "description": body } } });
+        operation["requestBody"] = json!({ "required": true, "content": content });
+    }
+    operation
 }
 
 fn operation(endpoint: &Endpoint, content: &Value) -> Value {

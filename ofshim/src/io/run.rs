@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 use lb_core::host::config::Config;
+use lb_core::host::handover::Handover;
 use openflow::Version;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::accept::{self, Stream};
@@ -98,6 +100,7 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     if let Some(ca) = &args.tls_ca {
         tracing::info!("switches connect by TLS, with a certificate that {} vouches for", ca.display());
     }
+    let ask_daemon = Arc::new(Notify::new());
     let mut listen = Vec::new();
     for listener in listeners {
         let address = listener.local_addr().context("the address of a listener is not known")?;
@@ -112,7 +115,7 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     left_undone.into_iter().flatten().for_each(|line| tracing::warn!("{line}"));
     // Two that balance one VIP would fight.
     if !alone {
-        tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone()));
+        tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone(), Arc::clone(&ask_daemon)));
     }
     let main = Main {
         controller: Controller::new(settings),
@@ -122,6 +125,8 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
         listen,
         tls: args.tls_ca.is_some(),
         inputs,
+        ask_daemon,
+        taking: None,
     };
     main.run(waiting, known, stop).await;
     tracing::info!("stopped; flow entries stay on the switches until they time out");
@@ -143,6 +148,7 @@ fn settings_of(args: &RunArgs, chosen: Chosen, config: Option<&Config>) -> anyho
     let seed = u64::from_ne_bytes(random_bytes()?);
     Ok(Settings {
         balancing: balance::settings(args, config, &versions, seed)?,
+        stand_by: balance::stand_by(args, chosen.forwarding, seed),
         versions,
         role: args.role.map(|role| AskedRole {
             role: match role {
@@ -229,6 +235,10 @@ struct Main {
     listen: Vec<String>,
     tls: bool,
     inputs: mpsc::Sender<Input>,
+    /// Wakes whoever asks the balancer's daemon.
+    ask_daemon: Arc<Notify>,
+    /// Waits for the end of a hand-over.
+    taking: Option<oneshot::Sender<Result<Value, String>>>,
 }
 
 impl Main {
@@ -292,6 +302,12 @@ impl Main {
                 self.command(command, &mut Vec::new());
             }
         }
+        if let Some(done) = self.controller.take_done()
+            && let Some(answer) = self.taking.take()
+        {
+            // Whoever asked may be gone.
+            let _ = answer.send(done.and_then(|taken| json(&taken)));
+        }
     }
 
     fn command(&mut self, command: Command, slow: &mut Vec<(ConnId, String)>) {
@@ -308,6 +324,7 @@ impl Main {
                     connection.close();
                 }
             }
+            Command::AskDaemon => self.ask_daemon.notify_one(),
             Command::Log { level: Level::Warn, text } => tracing::warn!("{text}"),
             Command::Log { level: Level::Info, text } => tracing::info!("{text}"),
             Command::Log { level: Level::Debug, text } => tracing::debug!("{text}"),
@@ -335,6 +352,15 @@ impl Main {
             Question::Flows => json(&controller.flows(now)),
             Question::Route { from, to, k } => controller.route(from, to, k).and_then(|route| json(&route)),
             Question::OpenApi => Ok(openapi::document()),
+            Question::Handover => controller.handover(now).and_then(|handover| json(&handover)),
+            Question::Take(given) => return self.take(&given, asked.answer),
+            Question::Release => match self.controller.release(now) {
+                Ok((connections, commands)) => {
+                    self.carry_out(commands);
+                    json(&view::Released { connections })
+                }
+                Err(refused) => Err(refused),
+            },
             Question::Metrics => Ok(Value::String(self.metrics(now))),
             Question::Backend(order) => match self.controller.order_backend(&order, now) {
                 Ok((commands, balancing)) => {
@@ -347,6 +373,20 @@ impl Main {
         };
         // Whoever asked may be gone.
         let _ = asked.answer.send(value);
+    }
+}
+
+impl Main {
+    /// Begins a hand-over; it is answered at its end.
+    fn take(&mut self, given: &Handover, answer: oneshot::Sender<Result<Value, String>>) {
+        match self.controller.take(given, self.now()) {
+            Ok(commands) => {
+                self.taking = Some(answer);
+                self.carry_out(commands);
+            }
+            // Whoever asked may be gone.
+            Err(refused) => drop(answer.send(Err(refused))),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Net {
     pub switches: BTreeMap<ConnId, Model>,
     pub closed: Vec<ConnId>,
     pub log: Vec<(Level, String)>,
+    /// How often the balancer's daemon was asked.
+    pub asks: usize,
     next: u64,
 }
 
@@ -36,6 +38,7 @@ impl Net {
             switches: BTreeMap::new(),
             closed: Vec::new(),
             log: Vec::new(),
+            asks: 0,
             next: 0,
         }
     }
@@ -83,25 +86,41 @@ impl Net {
     pub fn handle(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for command in self.controller.handle(event, self.now) {
-                match command {
-                    Command::Send { conn, bytes } => {
-                        let Some(model) = self.switches.get_mut(&conn) else { continue };
-                        for message in messages(&bytes) {
-                            model.receive(message);
-                        }
+            let commands = self.controller.handle(event, self.now);
+            events.extend(self.obey(commands));
+        }
+    }
+
+    /// Does what the controller wants done, outside of an event.
+    pub fn order(&mut self, commands: Vec<Command>) {
+        for event in self.obey(commands) {
+            self.handle(event);
+        }
+    }
+
+    /// What follows from commands.
+    fn obey(&mut self, commands: Vec<Command>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for command in commands {
+            match command {
+                Command::Send { conn, bytes } => {
+                    let Some(model) = self.switches.get_mut(&conn) else { continue };
+                    for message in messages(&bytes) {
+                        model.receive(message);
                     }
-                    Command::Close { conn } => self.closed.push(conn),
-                    Command::Log { level, text } => self.log.push((level, text)),
                 }
-            }
-            for (conn, model) in &mut self.switches {
-                if !model.outbox.is_empty() && !self.closed.contains(conn) {
-                    let bytes = std::mem::take(&mut model.outbox);
-                    events.push(Event::Bytes { conn: *conn, bytes });
-                }
+                Command::Close { conn } => self.closed.push(conn),
+                Command::AskDaemon => self.asks += 1,
+                Command::Log { level, text } => self.log.push((level, text)),
             }
         }
+        for (conn, model) in &mut self.switches {
+            if !model.outbox.is_empty() && !self.closed.contains(conn) {
+                let bytes = std::mem::take(&mut model.outbox);
+                events.push(Event::Bytes { conn: *conn, bytes });
+            }
+        }
+        events
     }
 
     /// Lets time pass, in ticks, in the controller and in the switches.

@@ -26,6 +26,7 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// A process whose log is read along.
 struct Logged {
+    name: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -42,7 +43,7 @@ impl Logged {
                 lines.lock().unwrap().push(line);
             }
         });
-        Self { child, log }
+        Self { name: command.get_program().display().to_string(), child, log }
     }
 
     fn log(&self) -> Vec<String> {
@@ -69,6 +70,9 @@ impl Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}'s log: {:#?}", self.name, self.log());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -224,9 +228,6 @@ impl Lb {
 
 impl Drop for Lb {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("lb's log: {:#?}", self.log());
-        }
         drop(self.daemon.take());
         if self.pin_dir.exists() || self.run_dir().exists() {
             let _ = self.ask(&["detach"]);
@@ -246,17 +247,21 @@ pub fn refusal(output: &Output) -> String {
 
 /// A controller with its own run folder, told of the balancer by its daemon.
 pub struct Ofshim {
-    _folder: Folder,
+    folder: Folder,
     process: Logged,
 }
 
 impl Ofshim {
     /// Listens on a free port; the bridges of `net` are connected, and ready.
     pub fn start(net: &Net, lb: &Lb, bridges: usize) -> Self {
-        let folder = Folder::new();
+        Self::start_in(Folder::new(), net, lb, bridges, &[])
+    }
+
+    /// The same in a folder that is known before, with more arguments.
+    pub fn start_in(folder: Folder, net: &Net, lb: &Lb, bridges: usize, arguments: &[&str]) -> Self {
         let mut command = Command::new(binary("ofshim"));
         command.arg("--run-dir").arg(&folder.0).args(["run", "--listen", "127.0.0.1:0", "--lb-socket"]);
-        command.arg(lb.run_dir().join("lb.sock"));
+        command.arg(lb.run_dir().join("lb.sock")).args(arguments);
         let mut process = Logged::start(&mut command);
         process.wait_for_log("listening on");
         let log = process.log();
@@ -265,18 +270,35 @@ impl Ofshim {
         let ready =
             || process.log().iter().filter(|line| line.contains("is ready: OpenFlow")).count() >= bridges;
         wait("the switches are ready", 15, ready, || format!("{:#?}", process.log()));
-        Self { _folder: folder, process }
+        Self { folder, process }
+    }
+
+    /// Its run folder.
+    pub fn dir(&self) -> String {
+        self.folder.0.display().to_string()
+    }
+
+    /// What a read command prints.
+    pub fn read(&self, command: &str) -> String {
+        let mut asked = Command::new(binary("ofshim"));
+        let done = asked.arg("--run-dir").arg(&self.folder.0).arg(command).output().unwrap();
+        assert!(done.status.success(), "ofshim {command}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Waits for a line of the log.
+    pub fn wait_for_log(&mut self, part: &str) {
+        self.process.wait_for_log(part);
+    }
+
+    /// Ends it by a signal; its folder, for the next one.
+    pub fn end(self, signal: &str) -> Folder {
+        let Self { folder, process } = self;
+        process.end(signal);
+        folder
     }
 
     pub fn log(&self) -> Vec<String> {
         self.process.log()
-    }
-}
-
-impl Drop for Ofshim {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("ofshim's log: {:#?}", self.log());
-        }
     }
 }

@@ -75,6 +75,14 @@ impl Watch {
         self.changed = true;
     }
 
+    /// Watches nobody.
+    pub fn nobody(config: &Config, seed: u64, now: u64) -> Self {
+        let config = Config { vips: Vec::new(), ..config.clone() };
+        let mut watch = Self::new(&config, seed, now);
+        (watch.prober_wake, watch.members_wake) = (None, None);
+        watch
+    }
+
     /// When [`Self::wake`] has something to do.
     pub fn next_wake(&self) -> Option<u64> {
         self.prober_wake.into_iter().chain(self.members_wake).min()

@@ -19,6 +19,7 @@
 
 pub mod check;
 pub mod edit;
+pub mod handover;
 mod health;
 mod orders;
 pub mod pins;
@@ -47,6 +48,7 @@ use lb_core::table::{
 use lb_core::{Outcome, Reason, process_all, serving_vip};
 use openflow::MacAddr;
 
+use self::handover::Following;
 use self::health::Watch;
 pub use self::orders::BackendOrder;
 pub use self::pins::{Leg, LegKey, Pins};
@@ -118,6 +120,8 @@ pub struct Balancer {
     config: Config,
     ids: Ids,
     watch: Watch,
+    /// What the daemon says, in whose place this balances: then nobody is watched here.
+    following: Option<Following>,
     plan: Plan,
     model: Model,
     places: Places,
@@ -163,30 +167,48 @@ impl Balancer {
     /// A balancer whose backends are all to be probed. There are ids for every configuration that can be read.
     #[must_use]
     pub fn new(settings: Settings, now: Duration) -> Self {
-        let Settings { mut config, entries, seed } = settings;
-        for vip in &mut config.vips {
+        let mut settings = settings;
+        for vip in &mut settings.config.vips {
             vip.check = None;
         }
+        let watch = Watch::new(&settings.config, settings.seed, nanoseconds(now));
+        let mut balancer = Self::bare(settings, watch, now);
+        balancer.replan();
+        balancer
+    }
+
+    /// A balancer without a plan.
+    fn bare(settings: Settings, watch: Watch, now: Duration) -> Self {
+        let Settings { config, entries, seed } = settings;
         let size = usize::try_from(config.connections.table_size).unwrap_or(usize::MAX);
         let mut balancer = Self {
             entries,
             ids: Ids::default(),
-            watch: Watch::new(&config, seed, nanoseconds(now)),
+            watch,
+            following: None,
             plan: Plan::default(),
             model: Model::new(Limits::default(), size),
             places: Places::default(),
             random: seed | 1,
             swept: now,
-            macs: config.vips.iter().map(|vip| (MacAddr(vip.mac.0), vip.address)).collect(),
-            vip_addresses: config.vips.iter().map(|vip| vip.address).collect(),
-            backend_addresses: config.backend_addresses().into_iter().collect(),
+            macs: BTreeMap::new(),
+            vip_addresses: BTreeSet::new(),
+            backend_addresses: BTreeSet::new(),
             pins: Pins::default(),
             file: config.clone(),
             overlay: Overlay::default(),
-            config,
+            config: config.clone(),
         };
-        balancer.replan();
+        balancer.configure(config);
         balancer
+    }
+
+    /// Takes a configuration, without a plan of it.
+    fn configure(&mut self, config: Config) {
+        self.macs = config.vips.iter().map(|vip| (MacAddr(vip.mac.0), vip.address)).collect();
+        self.vip_addresses = config.vips.iter().map(|vip| vip.address).collect();
+        self.backend_addresses = config.backend_addresses().into_iter().collect();
+        self.config = config;
     }
 
     /// How decisions become entries.
@@ -264,6 +286,10 @@ impl Balancer {
         if !self.is_backend(address) {
             return false;
         }
+        if let Some(following) = &mut self.following {
+            following.heard(mac, at);
+            return false;
+        }
         let interface = self.places.number(at);
         let neighbour = Neighbour { mac: lb_core::host::addr::MacAddr(mac.0), interface };
         self.watch.heard(address, neighbour, nanoseconds(now))
@@ -285,6 +311,9 @@ impl Balancer {
     /// Where a backend with this MAC last answered a probe.
     #[must_use]
     pub fn place_of(&self, mac: MacAddr) -> Option<Place> {
+        if let Some(following) = &self.following {
+            return following.place_of(mac);
+        }
         let neighbours = self.plan.backends.values().filter_map(|backend| backend.neighbour);
         let found = neighbours.into_iter().find(|neighbour| neighbour.mac.0 == mac.0)?;
         self.places.place(found.interface)
@@ -299,7 +328,10 @@ impl Balancer {
     }
 
     fn replan(&mut self) -> Replanned {
-        let view = health_view(&self.watch.members, &self.watch.prober);
+        let view = match &self.following {
+            Some(following) => following.view(),
+            None => health_view(&self.watch.members, &self.watch.prober),
+        };
         // Ids run out only where more is configured than can be read.
         let Ok(plan) = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan)) else {
             return Replanned::default();
@@ -424,7 +456,8 @@ impl Balancer {
         let clients = &self.config.connections;
         let most = clients.affinity_size.max(clients.source_size);
         self.model.forget_clients(ticks(now), usize::try_from(most).unwrap_or(usize::MAX));
-        if self.ids.any_resting() {
+        // Those of a daemon are its own to give.
+        if self.following.is_none() && self.ids.any_resting() {
             let (backends, vips) = self.model.in_use();
             self.ids.release_unused(&vips, &backends);
         }
@@ -518,7 +551,9 @@ pub fn is_whole(frame: &Frame, bytes: &[u8]) -> bool {
     v4 && frame.ip.is_some_and(|ip| ip.ports.is_some())
 }
 
-fn is_finished(value: &ConnValue) -> bool {
+/// Whether both sides of a connection have ended it, or one has reset it.
+#[must_use]
+pub const fn is_finished(value: &ConnValue) -> bool {
     const BOTH: u8 = conn::flag::CLIENT_FIN | conn::flag::BACKEND_FIN;
     value.state == conn::state::CLOSED || value.flags & BOTH == BOTH
 }

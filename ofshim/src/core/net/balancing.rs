@@ -18,6 +18,7 @@ use lb_core::table::ConnKey;
 use lb_core::{Egress, Outcome};
 use openflow::{Action, BufferId, DatapathId, FlowRemoved, FlowRemovedReason, PacketOut, PortNo, Version};
 
+use super::handover::StandBy;
 use super::members::FoundKey;
 use super::routing::{ON_ITS_WAY, Way};
 use super::stages::{Context, MAX_OUTPUTS, Next};
@@ -65,12 +66,12 @@ pub struct Balancing {
 }
 
 /// A direction that is to be installed.
-struct Planned {
-    key: LegKey,
-    conn: ConnKey,
-    side: Side,
-    left: FlowKey,
-    way: Way,
+pub(super) struct Planned {
+    pub key: LegKey,
+    pub conn: ConnKey,
+    pub side: Side,
+    pub left: FlowKey,
+    pub way: Way,
 }
 
 impl Network {
@@ -89,6 +90,11 @@ impl Network {
             return Err("this controller does not balance: orders are for one that runs with --lb openflow, or for lb"
                 .to_owned());
         };
+        if balancer.follows() {
+            return Err(
+                "this controller balances for lb: give the order to lb, as in 'lb backend drain'".to_owned()
+            );
+        }
         self.now = now;
         let lines = balancer.order(order, now)?;
         for (level, text) in lines {
@@ -212,6 +218,11 @@ impl Network {
             self.deliver(place, frame);
             return true;
         }
+        self.ask_everywhere(&frame)
+    }
+
+    /// Sends a question out of every port that may have hosts; whether there is any.
+    pub(super) fn ask_everywhere(&mut self, frame: &[u8]) -> bool {
         let dpids: Vec<DatapathId> = self.members.keys().copied().collect();
         let mut asked = false;
         for dpid in dpids {
@@ -226,7 +237,7 @@ impl Network {
                 asked = true;
                 let actions = ports.iter().map(|port| Action::output(*port)).collect();
                 let (buffer_id, in_port) = (BufferId::NO_BUFFER, PortNo::CONTROLLER);
-                let packet = PacketOut { buffer_id, in_port, actions, data: frame.clone() };
+                let packet = PacketOut { buffer_id, in_port, actions, data: frame.to_vec() };
                 self.out.push(Out::PacketOut { dpid, packet });
             }
         }
@@ -246,7 +257,7 @@ impl Network {
 
     /// Backends are not what they were: the entries of connections that cannot stay with theirs go at once, and their next
     /// packets are decided about anew; those whose backend is somewhere else follow it.
-    fn replanned(&mut self, replanned: &Replanned) {
+    pub(super) fn replanned(&mut self, replanned: &Replanned) {
         self.standing_replanned();
         self.adopt_orphans();
         let Some(balancer) = self.balancer.as_ref().filter(|_| !replanned.backends.is_empty()) else {
@@ -500,7 +511,7 @@ impl Network {
     }
 
     /// Installs the direction back, where it is not there; the switches that it passes.
-    fn install_way_back(&mut self, there: &Planned) -> BTreeSet<DatapathId> {
+    pub(super) fn install_way_back(&mut self, there: &Planned) -> BTreeSet<DatapathId> {
         let none = BTreeSet::new();
         let Some((last, out)) = there.way.last().copied() else { return none };
         let (Some(came), Some(left)) = (there.left.reversed(), there.key.came.reversed()) else {
@@ -544,10 +555,10 @@ impl Network {
     }
 
     /// Installs one direction: what leads on behind it, last switch first, then the entry that rewrites.
-    fn install_leg(&mut self, planned: Planned) {
+    pub(super) fn install_leg(&mut self, planned: Planned) {
         let Planned { key, conn, side, left, way } = planned;
         let Some(((_, out), rest)) = way.split_first() else { return };
-        if self.balancing.refusing.contains_key(&key.at.dpid) || !self.can_hold(&key) {
+        if !self.may_install(&key) {
             *self.stops.entry("too many entries on a switch").or_default() += 1;
             return;
         }
@@ -578,6 +589,11 @@ impl Network {
         }
     }
 
+    /// Whether a switch takes an entry more, as far as it is known.
+    pub(super) fn may_install(&self, key: &LegKey) -> bool {
+        !self.balancing.refusing.contains_key(&key.at.dpid) && self.can_hold(key)
+    }
+
     fn can_hold(&self, key: &LegKey) -> bool {
         let pins = self.balancer.as_ref().map(|balancer| &balancer.pins);
         pins.is_some_and(|pins| pins.get(key).is_some() || pins.has_room(key.at.dpid))
@@ -603,7 +619,7 @@ impl Network {
     }
 
     /// Ends a direction of a connection: its entry is deleted, and what led on behind it.
-    fn end_leg(&mut self, key: &LegKey) {
+    pub(super) fn end_leg(&mut self, key: &LegKey) {
         let Some(leg) = self.balancer.as_mut().and_then(|balancer| balancer.pins.remove(key)) else { return };
         if let Some(member) = self.members.get(&key.at.dpid) {
             let match_ = key.came.to_match(key.at.port);
@@ -733,7 +749,20 @@ impl Network {
     pub(super) fn reconcile_legs(&mut self, dpid: DatapathId, found: &[FoundRoute]) -> usize {
         let now = self.now;
         self.balancing.orphans.retain(|key, _| key.at.dpid != dpid);
+        let stands_by = matches!(self.settings.stand_by, StandBy::Ready { .. });
         let Some(balancer) = &mut self.balancer else {
+            if stands_by {
+                // Whose they were balances by flow entries still, or there is an end to them soon.
+                let legs = found.iter().filter_map(|route| match route.key {
+                    FoundKey::Leg { came, .. } => {
+                        Some((LegKey { at: Place::new(dpid, route.in_port), came }, (route.clone(), now)))
+                    }
+                    _ => None,
+                });
+                let before = self.balancing.orphans.len();
+                self.balancing.orphans.extend(legs);
+                return self.balancing.orphans.len() - before;
+            }
             let legs = found.iter().filter(|route| matches!(route.key, FoundKey::Leg { .. }));
             let delete = |route: &FoundRoute| Out::FlowMod { dpid, flow_mod: Box::new(route.delete.clone()) };
             self.out.extend(legs.map(delete));
@@ -766,7 +795,7 @@ impl Network {
     }
 
     /// Takes over the entries that tell of a connection which may be.
-    fn adopt_orphans(&mut self) {
+    pub(super) fn adopt_orphans(&mut self) {
         let now = self.now;
         let Some(balancer) = &mut self.balancer else { return };
         self.balancing.orphans.retain(|key, (route, _)| {
@@ -794,8 +823,17 @@ impl Network {
 
     /// Deletes found entries of which nobody knew a connection for too long.
     fn end_orphans(&mut self) {
+        self.end_orphans_after(FOUND_STAYS);
+    }
+
+    /// Deletes all found entries of which nobody knew a connection.
+    pub(super) fn drop_orphans(&mut self) {
+        self.end_orphans_after(Duration::ZERO);
+    }
+
+    fn end_orphans_after(&mut self, stay: Duration) {
         let now = self.now;
-        let is_over = |since: Duration| now.saturating_sub(since) >= FOUND_STAYS;
+        let is_over = |since: Duration| now.saturating_sub(since) >= stay;
         let over = self.balancing.orphans.extract_if(.., |_, (_, since)| is_over(*since));
         for (key, (route, _)) in over {
             if self.members.contains_key(&key.at.dpid) {

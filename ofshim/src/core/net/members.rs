@@ -171,6 +171,7 @@ impl Network {
         self.out.extend(then);
         self.balance_switch_lost(dpid);
         self.standing_lost(dpid);
+        self.take_without(dpid);
         match &mut self.discovery {
             Some(discovery) => discovery.switch_gone(dpid),
             None => {

@@ -13,6 +13,7 @@ mod ahead;
 mod balancing;
 pub mod explain;
 pub mod flows;
+pub mod handover;
 pub mod hosts;
 pub mod key;
 mod load;
@@ -33,6 +34,7 @@ use openflow::{DatapathId, FlowMod, Message, PacketOut, PortNo};
 use self::ahead::Ahead;
 use self::balancing::Balancing;
 use self::flows::Flows;
+use self::handover::{Stand, StandBy};
 use self::hosts::Hosts;
 pub use self::key::{FlowKey, Granularity};
 use self::load::Loads;
@@ -112,6 +114,8 @@ pub struct Settings {
     pub hard_timeout_s: u16,
     /// What is balanced by flow entries; `None` leaves balancing to others.
     pub balancing: Option<balance::Settings>,
+    /// Whether a daemon's balancer may be stood in for.
+    pub stand_by: StandBy,
 }
 
 /// Something to do.
@@ -178,6 +182,8 @@ pub enum Out {
         /// The switch.
         dpid: DatapathId,
     },
+    /// Ask the balancer's daemon who balances, and for all that is to be known where nobody does.
+    AskDaemon,
     /// Write a line to the log.
     Log {
         /// How important it is.
@@ -210,6 +216,8 @@ pub struct Network {
     balancing: Balancing,
     /// Entries that stand before there are connections, if it balances by such.
     standing: Option<Standing>,
+    /// In whose place, and what that needs.
+    stand: Stand,
     /// Where the virtual MAC of a one-armed balancer was last heard as a source.
     hint: Option<Place>,
     /// Why packets were stopped, and how often.
@@ -242,6 +250,7 @@ impl Network {
             balancer: settings.balancing.clone().map(|balancing| Balancer::new(balancing, Duration::ZERO)),
             balancing: Balancing::default(),
             standing: settings.balancing.as_ref().and_then(standing::of_settings),
+            stand: Stand::default(),
             settings,
             members: BTreeMap::new(),
             v6: true,
@@ -265,6 +274,7 @@ impl Network {
     pub fn take_outs(&mut self) -> Vec<Out> {
         self.refresh_steering();
         self.refresh_legs();
+        self.go_on_taking();
         std::mem::take(&mut self.out)
     }
 
@@ -285,6 +295,7 @@ impl Network {
         let late = self.pending.late(now);
         self.out.extend(late);
         self.balance_tick();
+        self.go_on_taking();
         if now.saturating_sub(self.swept) >= SWEEP {
             self.swept = now;
             self.age_hosts();
@@ -317,7 +328,7 @@ impl Network {
 
     /// The switch did all that it was sent before this token.
     pub fn barrier_done(&mut self, token: u64, now: Duration) {
-        if self.proved(token, now) {
+        if self.proved(token, now) || self.took(token, now) {
             return;
         }
         let then = self.pending.done(token);

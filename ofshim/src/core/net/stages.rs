@@ -260,7 +260,13 @@ impl Network {
     }
 
     fn stage_balancing(&mut self, context: &mut Context<'_>) -> Next {
+        if let Some(next) = self.wait_for_hosts(context) {
+            return next;
+        }
         if let Some(next) = self.balance(context) {
+            return next;
+        }
+        if let Some(next) = self.watch_for_vips(context) {
             return next;
         }
         if let Some(Fate::Drop(reason)) = context.decision {

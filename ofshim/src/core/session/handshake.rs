@@ -12,6 +12,7 @@ use super::{Raised, Refusal, Session, Stage};
 use crate::core::event::{AskedRole, Level};
 use crate::core::limit::more;
 use crate::core::link::Context;
+use crate::core::net::handover::StandBy;
 use crate::core::pipeline::Layout;
 use crate::core::report::LogKey;
 use crate::core::requests::Asked;
@@ -74,7 +75,7 @@ impl Session {
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.link.send(&Message::SetConfig(config), ctx);
         // Extensions are used for balancing alone.
-        if ctx.settings.balancing.is_some() {
+        if ctx.settings.balancing.is_some() || ctx.settings.stand_by != StandBy::default() {
             let maker = MultipartRequest::from(RequestBody::Desc);
             self.request(&Message::MultipartRequest(maker), Asked::Maker, ctx);
         }
