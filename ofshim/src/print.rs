@@ -62,6 +62,7 @@ pub fn status(status: &Status) -> String {
         return text + &classic(balancer);
     }
     if let Some(balancing) = &status.balancing {
+        line(&mut text, &format!("balanced by {}", status.balancer.balances));
         return text + &self::balancing(balancing);
     }
     let balancer = &status.balancer;
