@@ -218,7 +218,7 @@ mod tests {
             let line = chosen(arguments).unwrap_err();
             assert!(line.contains(part) && !line.contains('\n'), "{arguments:?}: {line}");
         };
-        refused(&["--ip", "10.0.1.1"], "--ip does not go with --lb none");
+        refused(&["--ip", "10.0.1.1"], "--ip does not go with --lb auto");
         refused(&["--lb", "pox", "--port", "80"], "--port does not go with --lb pox");
         refused(&["--lb", "openflow", "--dpid", "1"], "--dpid does not go with --lb openflow");
         refused(&["--lb", "openflow", "--forwarding", "hub"], "packets take routes");
