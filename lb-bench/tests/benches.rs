@@ -48,6 +48,7 @@ fn packets_of_every_kind_are_measured() {
         result["rows"].as_array().unwrap().iter().map(|row| row["row"].as_str().unwrap()).collect();
     let expected = [
         "floor_lru_1",
+        "floor_new",
         "tcp4_established_1",
         "tcp4_new",
         "tcp4_new_full",
