@@ -2,7 +2,7 @@
 
 mod e2e_bed;
 
-use e2e_bed::{Lb, Mode, Net, Ofshim, Server, Wire, body, curl, curl_command, must, root, wait};
+use e2e_bed::{Folder, Lb, Mode, Net, Ofshim, Server, Wire, body, curl, curl_command, must, root, wait};
 
 fn vip(backends: &[u32]) -> String {
     let list: Vec<String> =
@@ -81,7 +81,8 @@ fn a_backend_on_another_switch_is_reached_over_the_cable() {
     let net = Net::with(Mode::Secure, &[2, 2]);
     let _servers = [1, 3].map(|number| Server::http(&net, number, 80));
     let mut lb = Lb::with(&net, &vip(&[1, 3]), &[1, 3]);
-    let controller = Ofshim::start(&net, &lb, 2);
+    // One that does not balance in the daemon's place.
+    let controller = Ofshim::start_in(Folder::new(), &net, &lb, 2, &["--lb", "none"]);
     let status = lb.status();
     let interfaces = status["interfaces"].as_array().unwrap();
     let switches: Vec<_> = interfaces.iter().map(|one| one["switch"].as_str().unwrap()).collect();
