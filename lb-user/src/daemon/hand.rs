@@ -136,18 +136,23 @@ impl Daemon {
     }
 
     /// Puts the programs back on where somebody took them off. Whoever balanced meanwhile gives its connections back.
-    pub(super) fn watch_links(&mut self) -> Result<()> {
+    pub(super) fn watch_links(&mut self) {
         let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
         if !self.attaches() || self.hand.is_some() || rests {
-            return Ok(());
+            return;
         }
-        let loose = self.loose_ports()?;
-        if loose.is_empty() {
-            return Ok(());
-        }
+        let loose = match self.loose_ports() {
+            Ok(loose) if loose.is_empty() => return,
+            Ok(loose) => loose,
+            Err(error) => {
+                // Somebody removes pins while they are looked at; forwarding is none the worse for it.
+                tracing::warn!("whether the programs are on their interfaces cannot be told: {error:#}");
+                self.rests_until = Some(Instant::now() + REST);
+                return;
+            }
+        };
         tracing::warn!("{} of {} programs are off their interfaces", loose.len(), self.placed.ports.len());
         self.move_to(Balancer::Xdp, None);
-        Ok(())
     }
 
     /// What another balancer has to know to choose as this one does; without connections.

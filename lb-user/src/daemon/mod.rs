@@ -306,7 +306,7 @@ impl Daemon {
                 }
                 () = tokio::time::sleep_until(watch_at) => {
                     watch_at = tokio::time::Instant::now() + WATCH_LINKS;
-                    self.watch_links()?;
+                    self.watch_links();
                     None
                 }
                 event = Host::next(&mut self.host) => self.host_changed(event)?,
