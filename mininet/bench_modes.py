@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import statistics
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
-from bench_net import CLIENT, CONTROL_PORT, LOAD_PORT, LOAD_SERVICES, BenchNetwork
+from bench_net import (
+    CLIENT,
+    CONTROL_PORT,
+    LOAD_PORT,
+    LOAD_SERVICES,
+    UDP_SENDING,
+    BenchNetwork,
+)
 from demo_lb import Balancer, placement_text
 from demo_net import BACKENDS, BALANCER, VIP, DemoError
 from lb_mininet import own_vip
@@ -168,10 +174,8 @@ class Bench:
         elif metric == "udp":
             control = [f"{address}:{CONTROL_PORT}" for address in BACKENDS.values()]
             rates = []
-            # One sender cannot fill a path that takes no process's time; several take it from a switch that needs it.
-            for senders in {1, os.cpu_count() or 1}:
-                more = ("--control", ",".join(control), "--senders", str(senders))
-                result = self._traffic("udp", to[:1], seconds / 2, *more)
+            for sending in UDP_SENDING:
+                result = self._traffic("udp", to[:1], seconds / 2, "--control", ",".join(control), *sending)
                 rates.append(result["received"] / result["seconds"])
             self._keep(mode, "udp", max(rates))
         else:

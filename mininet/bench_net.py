@@ -14,6 +14,10 @@ CLIENT = "h3"
 LOAD_PORT = 9000
 CONTROL_PORT = 9001
 LOAD_SERVICES = (("tcp", LOAD_PORT), ("udp", LOAD_PORT))
+UDP_SENDING: tuple[tuple[str, ...], ...] = ((), ("--segmented",))
+"""How datagrams are sent: each mode counts with what suits it better. A sender
+that hands them to the kernel one by one cannot fill a path that takes no
+process's time; one that can takes the time from a switch that needs it."""
 VIP_MAC = "02:6c:0a:00:01:01"
 """The VIP's MAC: the one that the balancer gives it by default."""
 

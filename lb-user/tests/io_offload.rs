@@ -10,7 +10,7 @@ use lb_user::io::netns::NetNs;
 fn apply(ns: &NetNs, ifname: &str, what: Offloads) -> Result<OffloadChange, EthtoolError> {
     let change = ethtool::plan(ns, ifname, what)?;
     assert_eq!(ethtool::plan(ns, ifname, what)?, change, "planning changes nothing");
-    ethtool::turn_off(ns, &change)?;
+    ethtool::make(ns, &change)?;
     Ok(change)
 }
 
@@ -86,6 +86,32 @@ fn a_program_on_the_other_end_does_not_disturb_it() {
     drop(program);
     ethtool::restore(&change).expect("restore");
     assert_eq!(listing(&bed), before, "detached first, restored then");
+}
+
+#[test]
+fn receive_offload_goes_on_and_back_whatever_is_attached_meanwhile() {
+    if !as_root("receive_offload_goes_on_and_back_whatever_is_attached_meanwhile") {
+        return;
+    }
+    let bed = Bed::new();
+    let before = listing(&bed);
+    assert_off(&before, "generic-receive-offload");
+    let change = apply(&bed.host.ns, "h-eth0", Offloads::REDIRECTED).expect("apply");
+    let ifindex = block_on(bed.switch.link("sw1")).ifindex;
+    let program = attach_pass(&bed.switch.ns, ifindex);
+    let on = listing(&bed);
+    assert!(on.contains("generic-receive-offload: on"), "{on}");
+    assert_off(&on, "tx-checksumming");
+    drop(program);
+    ethtool::restore(&change).expect("restore");
+    assert_eq!(listing(&bed), before);
+
+    bed.host.run("ethtool -K h-eth0 gro on");
+    let before = listing(&bed);
+    let change = apply(&bed.host.ns, "h-eth0", Offloads::REDIRECTED).expect("apply");
+    assert!(change.features.iter().all(|f| !f.turned_on), "it was on: {change:?}");
+    ethtool::restore(&change).expect("restore");
+    assert_eq!(listing(&bed), before, "the user's own request stays");
 }
 
 #[test]

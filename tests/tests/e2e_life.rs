@@ -89,7 +89,7 @@ fn detach_needs_no_daemon_and_restores_what_each_host_had() {
     let mut lb = Lb::with(&net, WEB, &[1, 2]);
     for number in net.hosts() {
         let text = net.on(number, "ethtool -k eth0");
-        for feature in ["tx-checksumming: off", "tx-vlan-offload: off"] {
+        for feature in ["tx-checksumming: off", "tx-vlan-offload: off", "generic-receive-offload: on"] {
             assert!(text.contains(feature), "{number}: {feature}: {text}");
         }
     }

@@ -237,7 +237,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Turns the offloads of new senders off, and sets those of former ones back.
+    /// Changes the offloads of new senders, and sets those of former ones back.
     fn mend_offloads(&mut self, found: &Placed) -> Result<()> {
         for sender in found.senders.iter().filter(|sender| !self.placed.senders.contains(sender)) {
             if let Err(error) = sender.fix_offloads(&self.run_dir, &mut self.record) {
@@ -246,7 +246,7 @@ impl Daemon {
             }
         }
         let present: BTreeSet<(u32, &NsRef)> =
-            found.senders.iter().map(|sender| (sender.ifindex, &sender.ns)).collect();
+            found.senders.iter().map(|sender| (sender.end.ifindex, &sender.end.ns)).collect();
         self.record.restore_others(&self.run_dir, |change| present.contains(&(change.ifindex, &change.ns)))
     }
 

@@ -55,13 +55,22 @@ pub struct Other {
     pub ns: NsRef,
 }
 
+/// An end of a veth whose offloads have to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Which.
+    pub end: Other,
+    /// How.
+    pub offloads: Offloads,
+}
+
 /// The whole placement.
 #[derive(Debug)]
 pub struct Placed {
     /// The interfaces that take the balancer.
     pub ports: Vec<Port>,
-    /// Ends of veths whose offloads must be off: senders whose frames XDP will see.
-    pub senders: Vec<Other>,
+    /// Ends of veths whose offloads have to change: senders whose frames XDP will see.
+    pub senders: Vec<Sender>,
     /// Where each backend is.
     pub backends: Vec<Place>,
     /// The numbers of the switches in the data plane: two ports are neighbours if theirs are equal.
@@ -152,7 +161,7 @@ impl Placed {
             }
             ports.push(inline_port(port, &facts.root));
         }
-        let senders = found.ports.iter().filter_map(|p| p.peer.as_ref()).map(other).collect();
+        let senders = ports.iter().filter_map(Port::sender).collect();
         Ok(Self {
             switches: numbered(&ports),
             slots: BTreeMap::new(),
@@ -182,7 +191,8 @@ impl Placed {
             native: false,
             slot: 0,
         };
-        let senders = found.ports.iter().filter_map(|p| p.peer.as_ref()).map(other).collect();
+        let peers = found.ports.iter().filter_map(|p| p.peer.as_ref());
+        let senders = peers.map(|peer| Sender { end: other(peer), offloads: Offloads::PEER }).collect();
         let ports = vec![port];
         Ok(Self {
             switches: numbered(&ports),
@@ -238,7 +248,7 @@ impl Placed {
             .collect()
     }
 
-    /// Turns the senders' offloads off, each written down before.
+    /// Changes the senders' offloads, each written down before.
     pub fn fix_offloads(&self, run_dir: &Path, record: &mut Record) -> Result<()> {
         for sender in &self.senders {
             sender.fix_offloads(run_dir, record)?;
@@ -338,6 +348,12 @@ impl Port {
         self.ns_host.is_none() && self.switch.is_some() && self.shaping.is_none()
     }
 
+    /// The other end, whose frames come in here.
+    fn sender(&self) -> Option<Sender> {
+        let offloads = if self.may_be_redirected_to() { Offloads::REDIRECTED } else { Offloads::PEER };
+        Some(Sender { end: self.peer.clone()?, offloads })
+    }
+
     /// As the API tells it.
     pub fn describe(&self) -> api::Interface {
         let (forward, forward_reason) = if self.ns_host.is_some() {
@@ -363,20 +379,23 @@ impl Port {
     }
 }
 
-impl Other {
-    /// Turns the offloads off whose work XDP would not see, each written down before.
+impl Sender {
+    /// Turns the offloads off whose work XDP would not see, and on what makes redirecting cheaper, each written down
+    /// before.
     pub fn fix_offloads(&self, run_dir: &Path, record: &mut Record) -> Result<()> {
-        let context = || format!("cannot turn offloads of {} off", self.name);
-        let ns = NetNs::open(&self.ns).with_context(context)?;
-        let change = ethtool::plan(&ns, &self.name, Offloads::PEER).with_context(context)?;
+        let context = || format!("cannot change offloads of {}", self.end.name);
+        let ns = NetNs::open(&self.end.ns).with_context(context)?;
+        let change = ethtool::plan(&ns, &self.end.name, self.offloads).with_context(context)?;
         if change.is_empty() {
             return Ok(());
         }
         record.add(change.clone());
         record.write(run_dir)?;
-        ethtool::turn_off(&ns, &change).with_context(context)
+        ethtool::make(&ns, &change).with_context(context)
     }
+}
 
+impl Other {
     fn point(&self) -> AttachPoint<'_> {
         AttachPoint { ns: &self.ns, ifindex: self.ifindex, name: &self.name, role: Role::Pass }
     }

@@ -1,4 +1,4 @@
-//! Checksum and VLAN offloads of an interface (SIOCETHTOOL inside its namespace).
+//! Checksum, VLAN and GRO offloads of an interface (SIOCETHTOOL inside its namespace).
 //!
 //! A device has the features that were asked for (`requested`) and those in force (`active`); some need others,
 //! so that without TX checksums a veth has no TSO either. Only the request is changed here, and only for
@@ -81,7 +81,7 @@ pub enum EthtoolError {
     },
 }
 
-/// Which offloads to turn off.
+/// Which offloads to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Offloads {
     /// Checksums that are left to the device when sending: XDP sees them unfinished.
@@ -90,18 +90,27 @@ pub struct Offloads {
     pub tx_vlan: bool,
     /// VLAN tags that the device strips when receiving: XDP does not see them.
     pub rx_vlan: bool,
+    /// Generic receive offload, the only one to turn on: what XDP redirects to a veth is joined there again, which saves
+    /// its host a pass through the stack for each segment. A veth does not keep it by itself.
+    #[serde(default)]
+    pub rx_gro: bool,
 }
 
 impl Offloads {
     /// What the veth peers of XDP ports need.
-    pub const PEER: Self = Self { tx_checksum: true, tx_vlan: true, rx_vlan: false };
+    pub const PEER: Self = Self { tx_checksum: true, tx_vlan: true, rx_vlan: false, rx_gro: false };
+    /// What they need where XDP redirects to them.
+    pub const REDIRECTED: Self = Self { rx_gro: true, ..Self::PEER };
     /// What a hardware port with XDP needs.
-    pub const NIC: Self = Self { tx_checksum: false, tx_vlan: false, rx_vlan: true };
+    pub const NIC: Self = Self { tx_checksum: false, tx_vlan: false, rx_vlan: true, rx_gro: false };
 
-    fn covers(self, feature: &str) -> bool {
-        (self.tx_checksum && feature.starts_with("tx-checksum-"))
+    /// Whether a feature is to be on or off; nothing if it is not meant.
+    fn wants(self, feature: &str) -> Option<bool> {
+        let off = (self.tx_checksum && feature.starts_with("tx-checksum-"))
             || (self.tx_vlan && matches!(feature, "tx-vlan-hw-insert" | "tx-vlan-stag-hw-insert"))
-            || (self.rx_vlan && matches!(feature, "rx-vlan-hw-parse" | "rx-vlan-stag-hw-parse"))
+            || (self.rx_vlan && matches!(feature, "rx-vlan-hw-parse" | "rx-vlan-stag-hw-parse"));
+        let on = self.rx_gro && feature == "rx-gro";
+        (off || on).then_some(on)
     }
 }
 
@@ -118,16 +127,19 @@ pub struct Feature {
     pub active: bool,
 }
 
-/// A feature that was turned off.
+/// A feature that was turned off or on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureChange {
     /// Its name, as `ethtool -k` prints it.
     pub name: String,
     /// Whether it was asked for before.
     pub requested_before: bool,
+    /// Whether it was turned on.
+    #[serde(default)]
+    pub turned_on: bool,
 }
 
-/// What [`turn_off`] changes on one interface, enough for [`restore`] to undo it in another process.
+/// What [`make`] changes on one interface, enough for [`restore`] to undo it in another process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffloadChange {
     /// The interface's namespace.
@@ -136,7 +148,7 @@ pub struct OffloadChange {
     pub ifname: String,
     /// Its index: another interface of the same name is left alone.
     pub ifindex: u32,
-    /// What was turned off; empty if all was off.
+    /// What was changed; empty if all was as wanted.
     pub features: Vec<FeatureChange>,
 }
 
@@ -179,40 +191,49 @@ pub fn driver(ns: &NetNs, ifname: &str) -> Result<String, EthtoolError> {
     run_in(ns, || Device::open(ns, ifname)?.driver())?
 }
 
-/// The names of the features of `what` that are in force.
+/// The names of the features of `what` that are in force and should be off.
 pub fn active(ns: &NetNs, ifname: &str, what: Offloads) -> Result<Vec<String>, EthtoolError> {
     let features = features(ns, ifname)?;
-    Ok(features.into_iter().filter(|f| f.active && what.covers(&f.name)).map(|f| f.name).collect())
+    Ok(features
+        .into_iter()
+        .filter(|f| f.active && what.wants(&f.name) == Some(false))
+        .map(|f| f.name)
+        .collect())
 }
 
-/// What [`turn_off`] would change on an interface: nothing is changed yet, so that the change can be written down
+/// What [`make`] would change on an interface: nothing is changed yet, so that the change can be written down
 /// before it is made.
 pub fn plan(ns: &NetNs, ifname: &str, what: Offloads) -> Result<OffloadChange, EthtoolError> {
     run_in(ns, || {
         let device = Device::open(ns, ifname)?;
         let features = device.features()?;
-        let on = |f: &&Feature| what.covers(&f.name) && (f.active || f.requested);
-        if let Some(fixed) = features.iter().filter(on).find(|f| f.active && !f.available) {
+        let fixed = |f: &&Feature| what.wants(&f.name) == Some(false) && f.active && !f.available;
+        if let Some(fixed) = features.iter().find(fixed) {
             return Err(EthtoolError::Fixed { ifname: ifname.to_owned(), feature: fixed.name.clone() });
         }
         let changes = features
             .iter()
-            .filter(on)
             .filter(|f| f.available)
-            .map(|f| FeatureChange { name: f.name.clone(), requested_before: f.requested })
+            .filter_map(|f| {
+                let turned_on = what.wants(&f.name)?;
+                // In force without a request it goes with the next change of anything.
+                let differs = f.requested != turned_on || (f.active && !turned_on);
+                let (name, requested_before) = (f.name.clone(), f.requested);
+                differs.then_some(FeatureChange { name, requested_before, turned_on })
+            })
             .collect();
         let ns = NsRef { id: ns.id(), path: ns.path().to_owned() };
         Ok(OffloadChange { ns, ifname: ifname.to_owned(), ifindex: device.ifindex, features: changes })
     })?
 }
 
-/// Makes a planned change: turns its features off. A second call changes nothing.
-pub fn turn_off(ns: &NetNs, change: &OffloadChange) -> Result<(), EthtoolError> {
+/// Makes a planned change. A second call changes nothing.
+pub fn make(ns: &NetNs, change: &OffloadChange) -> Result<(), EthtoolError> {
     run_in(ns, || {
         let device = Device::open(ns, &change.ifname)?;
-        let ours = |name: &str| change.features.iter().any(|c| c.name == name);
-        device.request(&device.features()?, |name| ours(name).then_some(false))?;
-        match device.features()?.iter().find(|f| f.active && ours(&f.name)) {
+        let wanted = |name: &str| change.features.iter().find(|c| c.name == name).map(|c| c.turned_on);
+        device.request(&device.features()?, wanted)?;
+        match device.features()?.iter().find(|f| wanted(&f.name).is_some_and(|on| on != f.active)) {
             Some(f) => Err(EthtoolError::NotTaken { ifname: change.ifname.clone(), feature: f.name.clone() }),
             None => Ok(()),
         }
@@ -403,7 +424,11 @@ mod tests {
             ifindex,
             features: features
                 .iter()
-                .map(|&(name, requested_before)| FeatureChange { name: name.to_owned(), requested_before })
+                .map(|&(name, requested_before)| FeatureChange {
+                    name: name.to_owned(),
+                    requested_before,
+                    turned_on: false,
+                })
                 .collect(),
         }
     }
@@ -437,13 +462,16 @@ mod tests {
 
     #[test]
     fn which_features_are_meant() {
-        assert!(Offloads::PEER.covers("tx-checksum-ip-generic"));
-        assert!(Offloads::PEER.covers("tx-vlan-hw-insert"));
-        assert!(!Offloads::PEER.covers("rx-vlan-hw-parse"));
-        assert!(!Offloads::PEER.covers("rx-checksum"));
-        assert!(!Offloads::PEER.covers("tx-gre-csum-segmentation"));
-        assert!(Offloads::NIC.covers("rx-vlan-hw-parse"));
-        assert!(!Offloads::NIC.covers("tx-checksum-ipv4"));
+        assert_eq!(Offloads::PEER.wants("tx-checksum-ip-generic"), Some(false));
+        assert_eq!(Offloads::PEER.wants("tx-vlan-hw-insert"), Some(false));
+        assert_eq!(Offloads::PEER.wants("rx-vlan-hw-parse"), None);
+        assert_eq!(Offloads::PEER.wants("rx-checksum"), None);
+        assert_eq!(Offloads::PEER.wants("rx-gro"), None);
+        assert_eq!(Offloads::REDIRECTED.wants("rx-gro"), Some(true));
+        assert_eq!(Offloads::REDIRECTED.wants("rx-gro-hw"), None);
+        assert_eq!(Offloads::PEER.wants("tx-gre-csum-segmentation"), None);
+        assert_eq!(Offloads::NIC.wants("rx-vlan-hw-parse"), Some(false));
+        assert_eq!(Offloads::NIC.wants("tx-checksum-ipv4"), None);
     }
 
     #[test]

@@ -16,6 +16,20 @@ use crate::serve::ANSWER;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Datagrams that are sent in one call.
 const BATCH: usize = 64;
+/// setsockopt(2): how long the datagrams are into which the kernel cuts what is sent (udp(7)).
+const UDP_SEGMENT: libc::c_int = 103;
+
+/// What one call can send: the largest IPv4 packet without its headers.
+const MAX_PIECE_BYTES: usize = 65_507;
+
+/// How datagrams are handed to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// One by one, in one call.
+    Single,
+    /// As one piece of memory that the kernel cuts up behind the routing decision.
+    Segmented,
+}
 /// What is still under way comes within this time, or not at all.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -119,6 +133,7 @@ pub fn udp(
     time: Duration,
     bytes: usize,
     senders: u32,
+    sending: Sending,
 ) -> Result<Value> {
     let open = || -> Result<UdpSocket> {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
@@ -129,8 +144,10 @@ pub fn udp(
     let before = counted(control)?;
     let begin = Instant::now();
     let sent = thread::scope(|scope| {
-        let threads: Vec<_> =
-            sockets.iter().map(|socket| scope.spawn(move || flood(socket, begin, time, bytes))).collect();
+        let threads: Vec<_> = sockets
+            .iter()
+            .map(|socket| scope.spawn(move || flood(socket, begin, time, bytes, sending)))
+            .collect();
         let ended = threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -143,8 +160,15 @@ pub fn udp(
     Ok(json!({ "sent": sent, "received": received, "seconds": seconds }))
 }
 
-fn flood(socket: &UdpSocket, begin: Instant, time: Duration, bytes: usize) -> Result<u64> {
-    let mut data = vec![b'u'; bytes];
+fn flood(socket: &UdpSocket, begin: Instant, time: Duration, bytes: usize, sending: Sending) -> Result<u64> {
+    let (each, messages_a_call) = match sending {
+        Sending::Single => (1, BATCH),
+        Sending::Segmented => {
+            segment(socket, bytes)?;
+            (BATCH.min(MAX_PIECE_BYTES / bytes), 1)
+        }
+    };
+    let mut data = vec![b'u'; bytes * each];
     let mut part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
     let mut messages: [libc::mmsghdr; BATCH] = std::array::from_fn(|_| {
         // SAFETY: plain data, of which zeros are valid: no address, no control data.
@@ -156,9 +180,10 @@ fn flood(socket: &UdpSocket, begin: Instant, time: Duration, bytes: usize) -> Re
     let mut sent = 0u64;
     while begin.elapsed() < time {
         // SAFETY: every message points to the one part, and it to the data; both outlive the call, which reads them.
-        let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BATCH as u32, 0) };
+        let result =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages_a_call as u32, 0) };
         if let Ok(count) = u64::try_from(result) {
-            sent += count;
+            sent += count * each as u64;
             continue;
         }
         let error = std::io::Error::last_os_error();
@@ -169,6 +194,19 @@ fn flood(socket: &UdpSocket, begin: Instant, time: Duration, bytes: usize) -> Re
         }
     }
     Ok(sent)
+}
+
+/// Has the kernel cut what is sent into datagrams of so many bytes.
+fn segment(socket: &UdpSocket, bytes: usize) -> Result<()> {
+    let size = bytes as libc::c_int;
+    let length = size_of_val(&size) as libc::socklen_t;
+    // SAFETY: the kernel reads the number, which lives as long as this call.
+    let result = unsafe {
+        let option = (&raw const size).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, option, length)
+    };
+    ensure!(result == 0, "cannot send segmented datagrams: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// The datagrams that all servers have counted.
@@ -240,9 +278,11 @@ mod tests {
         let result = latency(&[to], time, 100, 4).unwrap();
         assert_eq!((&result["completed"], &result["failed"]), (&json!(10), &json!(0)));
         assert!(result["p50_us"].as_f64().unwrap() <= result["p99_us"].as_f64().unwrap());
-        let result = udp(to, &[control], time, 18, 2).unwrap();
-        let (sent, received) = (result["sent"].as_u64().unwrap(), result["received"].as_u64().unwrap());
-        assert!(0 < received && received <= sent, "{result}");
+        for sending in [Sending::Single, Sending::Segmented] {
+            let result = udp(to, &[control], time, 18, 2, sending).unwrap();
+            let (sent, received) = (result["sent"].as_u64().unwrap(), result["received"].as_u64().unwrap());
+            assert!(0 < received && received <= sent, "{sending:?}: {result}");
+        }
     }
 
     #[test]
@@ -253,6 +293,6 @@ mod tests {
         assert!(latency(&[nobody], Duration::from_millis(10), 100, 1).is_err());
         let result = connect(&[nobody], Duration::from_millis(10), 1).unwrap();
         assert_eq!(result["completed"], 0);
-        assert!(udp(nobody, &[nobody], Duration::from_millis(10), 18, 1).is_err());
+        assert!(udp(nobody, &[nobody], Duration::from_millis(10), 18, 1, Sending::Single).is_err());
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use load::Sending;
 
 #[derive(Parser)]
 #[command(about = "Serves and offers traffic between hosts, and counts it")]
@@ -72,6 +73,9 @@ enum Command {
         /// Threads that send, each a flow of its own
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
         senders: u32,
+        /// Hand the kernel 64 datagrams in one piece, which it cuts up (UDP_SEGMENT), instead of one by one
+        #[arg(long)]
+        segmented: bool,
     },
 }
 
@@ -108,8 +112,9 @@ fn run(command: Command) -> Result<()> {
         Command::Bulk { offer } => load::bulk(offer.to[0], time(&offer))?,
         Command::Connect { offer, workers } => load::connect(&offer.to, time(&offer), workers)?,
         Command::Latency { offer, rate, workers } => load::latency(&offer.to, time(&offer), rate, workers)?,
-        Command::Udp { offer, control, bytes, senders } => {
-            load::udp(offer.to[0], &control, time(&offer), bytes as usize, senders)?
+        Command::Udp { offer, control, bytes, senders, segmented } => {
+            let sending = if segmented { Sending::Segmented } else { Sending::Single };
+            load::udp(offer.to[0], &control, time(&offer), bytes as usize, senders, sending)?
         }
     };
     writeln!(std::io::stdout(), "{result}")?;
