@@ -64,6 +64,12 @@ class PoxController(OfshimController):
         return args + self.options[1:]
 
 
+UDP_TIMEOUT = "udp_s = 30\n"
+"""Flows of datagrams are forgotten as soon as Linux' own connection tracker
+forgets such, not after the five minutes of the default: the switch's table is
+to be seen going back to its size."""
+
+
 class Scene:
     """The network of a mode: built by ``start``, gone when the block ends."""
 
@@ -154,7 +160,8 @@ class Scene:
         elif placement == "onearm":
             host = self.network.node(BALANCER).name
         addresses = [BACKENDS[role] for role in roles]
-        text = config_text(placement, mode, attach, host, addresses, SERVICES)
+        # The text ends in the section of connections.
+        text = config_text(placement, mode, attach, host, addresses, SERVICES) + UDP_TIMEOUT
         self.balancer.config.write_text(text)
         return self.balancer.config
 
