@@ -243,18 +243,23 @@ fn a_retransmitted_syn_stays_where_it_was_and_datagrams_too() {
 }
 
 #[test]
-fn entries_end_soon_after_fin_and_the_connection_is_forgotten() {
+fn entries_end_soon_after_fin_and_the_connection_is_forgotten_later() {
     for version in BOTH {
-        let mut bed = Bed::single(version, &web(""));
+        let mut bed = Bed::single(version, &format!("[connections]\nclosing_s = 30\n{}", web("")));
         let backend = bed.exchange(40_000);
         let (_, seen) = bed.one(9, &request(40_000, FIN | ACK));
         bed.one(backend, &seen.answer(FIN | ACK));
         bed.pass(1_600);
         assert_eq!(bed.legs(), 0, "a second after the last packet");
         bed.pass(6_000);
+        // What comes late still finds its backend, and its client.
+        let (late, seen) = bed.one(9, &request(40_000, ACK));
+        assert_eq!((late, bed.one(late, &seen.answer(FIN | ACK)).0), (backend, 9));
+        assert_ne!(bed.exchange(40_000), backend, "another connection, and the next in turn");
+        bed.one(9, &request(40_000, RST));
+        bed.pass(40_000);
         let balancer = bed.fabric.net.controller.network().balancer().unwrap();
         assert_eq!((balancer.connections().len(), balancer.pins.len()), (0, 0));
-        assert_ne!(bed.exchange(40_000), backend, "another connection, and the next in turn");
     }
 }
 

@@ -60,8 +60,9 @@ impl Model {
         self.established.has_room() && self.half_open.has_room()
     }
 
-    /// Forgets the connections that have ended or were idle for too long, and counts the load of the backends anew from
-    /// those that stay. `busy` names those whose packets pass without being seen here: they count as seen now.
+    /// Forgets the connections that were idle for too long, for one that has ended is not long, and counts the load of the
+    /// backends anew from those that stay and have not ended: what comes late of an ended one (a FIN sent again, the last
+    /// ACK) still finds its backend. `busy` names those whose packets pass without being seen here: they count as seen now.
     pub fn sweep(&self, now: Ticks, busy: impl Fn(&ConnKey) -> bool) {
         let mut loads: BTreeMap<u16, i64> = BTreeMap::new();
         for table in [&self.established, &self.half_open] {
@@ -69,7 +70,7 @@ impl Model {
             table.each(|key, entry| {
                 if busy(key) {
                     entry.last_seen.set(now);
-                } else if conn::is_finished(entry) || !conn::is_live(entry, now, &self.settings) {
+                } else if !conn::is_live(entry, now, &self.settings) {
                     gone.push(*key);
                     return;
                 }
@@ -190,11 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_forgets_what_has_ended_and_keeps_what_is_busy() {
+    fn a_sweep_forgets_what_was_idle_for_too_long_and_keeps_what_is_busy() {
         let model = model(&[(1, conn::state::ESTABLISHED, 0), (2, conn::state::CLOSED, 95), (3, 2, 99)]);
         model.sweep(101, |_| false);
+        assert_eq!(model.connections().iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(2), key(3)]);
+        assert_eq!(model.loads.borrow().get(&3), Some(&1), "what has ended is no load");
+        model.sweep(106, |_| false);
         assert_eq!(model.connections().iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(3)]);
-        assert_eq!(model.loads.borrow().get(&3), Some(&1));
         model.sweep(300, |busy| *busy == key(3));
         assert_eq!(model.connection(&key(3)).map(|value| value.last_seen), Some(300));
         model.sweep(401, |_| false);
