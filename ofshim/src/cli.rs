@@ -53,6 +53,16 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print the OpenAPI document of the HTTP interface; no controller has to run
     Openapi,
+    /// Balance packets without a network, for 'lb compare equivalence': JSON lines in, JSON lines out
+    Replay(ReplayArgs),
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The balancer's configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// Arguments of `route`.

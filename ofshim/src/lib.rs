@@ -18,3 +18,4 @@ pub mod io;
 pub mod knowledge;
 pub mod metrics;
 pub mod print;
+pub mod replay;

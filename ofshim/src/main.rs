@@ -14,6 +14,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
+    if let Command::Replay(args) = &cli.command {
+        let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+        return match ofshim::replay::lines::run(&args.config, input, output) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&format!("{error:#}")),
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("the runtime cannot be started: {error}")),

@@ -21,6 +21,7 @@ pub mod maglev;
 pub mod overlay;
 pub mod plan;
 pub mod records;
+pub mod replay;
 pub mod ring;
 pub mod seed;
 pub mod slots;

@@ -47,7 +47,7 @@ pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
             String::from_utf8(body).context("the answer is not text")
         }
         Command::Openapi => Ok(format!("{:#}\n", openapi::document())),
-        Command::Run(_) | Command::Doctor(_) => bail!("this is no read command"),
+        Command::Run(_) | Command::Doctor(_) | Command::Replay(_) => bail!("this is no read command"),
     }
 }
 

@@ -38,7 +38,7 @@ use lb_core::host::config::Config;
 use lb_core::host::health::{Destination, Neighbour, Station as Watched};
 use lb_core::host::ids::Ids;
 use lb_core::host::overlay::Overlay;
-use lb_core::host::plan::{Plan, health_view};
+use lb_core::host::plan::{HealthView, Plan, health_view};
 use lb_core::host::records;
 use lb_core::model::Model;
 use lb_core::packet::HostPacket;
@@ -327,11 +327,17 @@ impl Balancer {
         (Some(replanned), lines)
     }
 
-    fn replan(&mut self) -> Replanned {
-        let view = match &self.following {
+    /// The health of the backends, as it is known now.
+    #[must_use]
+    pub fn health(&self) -> HealthView {
+        match &self.following {
             Some(following) => following.view(),
             None => health_view(&self.watch.members, &self.watch.prober),
-        };
+        }
+    }
+
+    fn replan(&mut self) -> Replanned {
+        let view = self.health();
         // Ids run out only where more is configured than can be read.
         let Ok(plan) = Plan::from_config(&self.config, &mut self.ids, &view, Some(&self.plan)) else {
             return Replanned::default();
