@@ -11,6 +11,7 @@ use lb_core::host::config::{Arguments, Config};
 use crate::conns::{Clients, Fields, MAX_LIMIT, PROTOCOLS, Place, STATES};
 use crate::control::cli::{BackendArgs, ModeArgs, ReloadArgs, UpgradeArgs};
 use crate::daemon::Options;
+use crate::equivalence::command::CompareArgs;
 use crate::failure::Failure;
 
 /// Where the daemon's socket, lock and record are unless told otherwise.
@@ -94,6 +95,8 @@ pub enum Command {
         lb explain --pcap seen.pcap --in s1-eth3\n\n\
         Nothing is sent, and nothing is changed.")]
     Explain(ExplainArgs),
+    /// Hold the modes against each other
+    Compare(CompareArgs),
     /// Print connections as they are opened
     #[command(
         after_help = "Examples:\n  lb events --vip web\n  lb events --count 10 --json\n\nEnds on Ctrl-C."
@@ -365,6 +368,7 @@ fn help_of(arguments: &[OsString]) -> &'static str {
         ("stats", "lb stats"),
         ("top", "lb top"),
         ("explain", "lb explain"),
+        ("compare", "lb compare"),
         ("events", "lb events"),
         ("capture", "lb capture"),
         ("doctor", "lb doctor"),

@@ -9,6 +9,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod diagnose;
+pub mod equivalence;
 pub mod explain;
 pub mod failure;
 pub mod io;

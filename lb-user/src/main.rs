@@ -10,9 +10,10 @@ use lb_user::cli::{self, Cli, Command, Parsed, RunArgs};
 use lb_user::client::AskError;
 use lb_user::control::cli::{BackendArgs, BackendOrder, ModeArgs, ReloadArgs, UpgradeArgs};
 use lb_user::control::{self, Administered};
+use lb_user::equivalence::command::{CompareArgs, CompareCommand};
 use lb_user::failure::{AT_WORK, Failure, WRONG_INPUT};
 use lb_user::io::doctor;
-use lb_user::{client, daemon, diagnose, explain, logging, render, top, watch};
+use lb_user::{client, daemon, diagnose, equivalence, explain, logging, render, top, watch};
 use serde::Serialize;
 
 fn main() -> ExitCode {
@@ -71,6 +72,13 @@ async fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Explain(arguments) => {
             let explanation = explain::run(&run_dir, &pin_dir, &arguments).await?;
             show(json, &explanation, render::explain::explanation)?;
+        }
+        Command::Compare(CompareArgs { what: CompareCommand::Equivalence(arguments) }) => {
+            let report = equivalence::command::run(&arguments)?;
+            show(json, &report, equivalence::render::report)?;
+            if !report.is_equal() {
+                return Ok(ExitCode::from(AT_WORK));
+            }
         }
         Command::Events(arguments) => watch::events::run(&run_dir, &pin_dir, &arguments, json).await?,
         Command::Capture(arguments) => {

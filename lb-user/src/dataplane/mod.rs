@@ -15,6 +15,7 @@ mod links;
 mod model;
 mod pins;
 mod pod;
+mod replay;
 mod ring;
 mod stages;
 mod sweep;
@@ -34,6 +35,7 @@ pub use conns::{ConnTable, Place};
 pub use links::{AttachPoint, Attached, Role, remove_links, retain_links};
 pub use model::read_model;
 pub use pins::Pins;
+pub use replay::Action;
 pub use ring::{Record, Ring};
 pub use sweep::{Pass, Sweep};
 pub use tables::Counters;
@@ -88,8 +90,8 @@ pub struct DataPlane {
     ebpf: Ebpf,
     pins: Pins,
     adopted: bool,
-    /// Of the folder of pins: one process at a time.
-    _lock: File,
+    /// Of the folder of pins, where there is one: one process at a time.
+    _lock: Option<File>,
 }
 
 impl DataPlane {
@@ -120,7 +122,7 @@ impl DataPlane {
             pins.remove_maps().ok();
             pins.remove_empty();
         }
-        Ok(Self { ebpf: loaded?, pins, adopted, _lock: lock })
+        Ok(Self { ebpf: loaded?, pins, adopted, _lock: Some(lock) })
     }
 
     fn load_programs(object: &[u8], pins: &Pins, connections: &ConnectionsConfig) -> Result<Ebpf> {

@@ -3,8 +3,8 @@
 use aya::Pod;
 use lb_core::table::{
     AffinityValue, BackendRecord, BackendSlot, ClientKey, ConnKey, ConnValue, GlobalCounter, PortList,
-    PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, SnatValue, TrafficCounter, VipRecord,
-    VipSlot, VipTarget,
+    PortRecord, SelectTable, ServiceKey, ServiceRecord, Settings, SnatValue, TestInputs, TrafficCounter,
+    VipRecord, VipSlot, VipTarget,
 };
 use lb_core::watch::{CaptureRecord, EventRecord, WatchState};
 
@@ -42,6 +42,7 @@ pod!(
     ServiceKey,
     ServiceRecord,
     Settings,
+    TestInputs,
     TrafficCounter,
     VipRecord,
     WatchState,

@@ -19,6 +19,15 @@ const ARRAY: &str = "STAGES";
 
 /// Loads the programs, fills their array and pins it.
 pub(super) fn load(ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
+    fill(ebpf)?;
+    let id = array_id(ebpf)?;
+    let pin = pins.program(&format!("{ARRAY}-{id}"));
+    let map = ebpf.map_mut(ARRAY).context("the XDP object has no map STAGES")?;
+    map.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))
+}
+
+/// Loads the programs and fills their array.
+pub(super) fn fill(ebpf: &mut Ebpf) -> Result<()> {
     let mut programs = Vec::new();
     for stage in Stage::ALL {
         let name = stage.program();
@@ -38,10 +47,7 @@ pub(super) fn load(ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
     for (index, program) in &programs {
         array.set(*index, program, 0).context("cannot fill the array of stages")?;
     }
-    let id = array_id(ebpf)?;
-    let pin = pins.program(&format!("{ARRAY}-{id}"));
-    let map = ebpf.map_mut(ARRAY).context("the XDP object has no map STAGES")?;
-    map.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))
+    Ok(())
 }
 
 fn array_id(ebpf: &Ebpf) -> Result<u32> {

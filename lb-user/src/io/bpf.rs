@@ -108,6 +108,34 @@ pub fn lookup_batch<K: Plain, V: Plain>(
     }
 }
 
+/// The first `slots` words of an array that has one for each of so many possible processors, summed over these, by one
+/// call.
+///
+/// # Errors
+/// The kernel's.
+pub fn sum_words(map: BorrowedFd<'_>, slots: u32, processors: usize) -> io::Result<Vec<u64>> {
+    let mut next = 0u32;
+    let mut keys = vec![0u32; slots as usize];
+    let mut values = vec![0u64; slots as usize * processors];
+    let mut attr = BatchAttr {
+        in_batch: 0,
+        out_batch: (&raw mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: slots,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel writes at most `slots` keys, and a word for each of them and each possible processor, into the
+    // two slices, which are that long; the position is a live word.
+    let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+    match result {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(values.chunks(processors.max(1)).map(|words| words.iter().sum()).collect()),
+    }
+}
+
 /// Writes entries, whether they are there or not (`BPF_MAP_UPDATE_BATCH`, Linux 5.6).
 ///
 /// # Errors
