@@ -11,6 +11,8 @@
 //!
 //!   UDP: one state, refreshed by either side.
 //! ```
+//! An entry is GONE when, while another balancer takes over or gives back, a packet that it cannot keep passes to that one:
+//! what follows under its key passes, too.
 //! Timeouts are decided at look-up: an entry idle for longer than its state allows is as good as none.
 //! A connection that begins with anything but a SYN starts as UNVERIFIED, and goes on as from SYN.
 //! With DSR and IPIP only the client's side is seen, and the client's ACK alone establishes.
@@ -19,6 +21,8 @@ use crate::table::{ConnEntry, ConnValue, Settings, Ticks, ticks_since};
 
 /// States of a connection, the numbers in [`ConnValue::state`].
 pub mod state {
+    /// Another balancer has what goes on under this key: as good as no entry.
+    pub const GONE: u8 = 0;
     /// TCP, not yet established.
     pub const SYN: u8 = 1;
     /// TCP, both sides have spoken.
@@ -36,6 +40,7 @@ pub mod state {
 /// Name of a connection state, as printed.
 pub const fn state_name(state: u8) -> &'static str {
     match state {
+        state::GONE => "gone",
         state::SYN => "syn",
         state::ESTABLISHED => "established",
         state::CLOSING => "closing",
@@ -156,12 +161,12 @@ pub fn open(
 /// Whether an entry still stands for a connection: not closed, and not idle for too long.
 #[inline(always)]
 pub fn is_live(entry: &ConnEntry, now: Ticks, settings: &Settings) -> bool {
-    // By index, not by comparison: fewer paths for the verifier. The state of no entry has a timeout of 0.
+    // By index, not by comparison: fewer paths for the verifier. The state of those that are gone has a timeout of 0.
     let state = entry.state.get();
     let timeout = settings.timeouts[state as usize & 7];
     let suspect = entry.flags.get() & flag::SUSPECT != 0;
     let timeout = if suspect { settings.suspect_timeout } else { timeout };
-    state != 0 && ticks_since(now, entry.last_seen.get()) <= timeout
+    state != state::GONE && ticks_since(now, entry.last_seen.get()) <= timeout
 }
 
 /// Whether a new SYN on this entry begins another connection, which may be given another backend.
@@ -343,8 +348,8 @@ mod tests {
             assert!(!is_live(&e, 1001 + timeout, &SETTINGS), "{state}");
         }
         let e = entry();
-        e.state.set(0);
-        assert!(!is_live(&e, 1000, &SETTINGS));
+        e.state.set(state::GONE);
+        assert!(!is_live(&e, 1000, &SETTINGS) && !is_finished(&e));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Connection {
     pub generation: u16,
     /// Not yet among the established.
     pub half_open: bool,
-    /// `syn`, `unverified`, `established`, `closing`, `closed`, `udp`.
+    /// `syn`, `unverified`, `established`, `closing`, `closed`, `udp`, `gone`.
     pub state: &'static str,
     /// Answered, client's FIN, backend's FIN, suspect, and which sequence numbers are known.
     pub flags: Flags,

@@ -254,6 +254,10 @@ impl<P: Packet> Flow<'_, P> {
             return Decision::next(Stage::Answer);
         }
         if self.is_elsewhere(segment) {
+            // So are those behind this one, whatever is left here of a connection that had their addresses and ports.
+            if let Some(entry) = entry {
+                entry.state.set(conn::state::GONE);
+            }
             return Decision::pass(Reason::HandedOver);
         }
         let opened = open::open::<P, T, PART>(self, tables, vip, key, entry, opens, segment, now, half_open);

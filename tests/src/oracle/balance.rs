@@ -92,6 +92,9 @@ impl Oracle {
                     Handing::Back => !opens,
                 } =>
             {
+                if let Some(entry) = self.entry_mut(&key) {
+                    entry.state = Phase::Gone;
+                }
                 End::pass("handed_over")
             }
             Standing::Gone => match self.open(arrival, flow, vip, &key) {

@@ -23,6 +23,8 @@ pub enum State {
     Closed,
     /// Not TCP.
     Udp,
+    /// Another balancer has it.
+    Gone,
 }
 
 /// A connection.
@@ -71,6 +73,7 @@ impl Entry {
     /// Whether it still stands for a connection.
     pub fn live(&self, now: u32, timeouts: &Timeouts) -> bool {
         let allowed = match (self.flags.suspect, self.state) {
+            (_, State::Gone) => return false,
             (true, _) => timeouts.suspect,
             (_, State::Syn) => timeouts.syn,
             (_, State::Unverified) => timeouts.unverified,
@@ -150,6 +153,7 @@ impl Entry {
                 State::Closing => "closing",
                 State::Closed => "closed",
                 State::Udp => "udp",
+                State::Gone => "gone",
             },
             flags: self.flags,
             client_slot: self.client_slot,

@@ -313,7 +313,13 @@ fn handing_over() -> Vec<Row> {
         established("handing over: a finished connection's port is the other's", lab())
             .client(RST, 101)
             .change(hand_over)
-            .send(AT_C3, &c3(SYN, 5000).bytes(), passed("handed_over")),
+            .send(AT_C3, &c3(SYN, 5000).bytes(), passed("handed_over"))
+            .connections(&[("gone", 1)])
+            .send(AT_C3, &c3(ACK, 5001).bytes(), passed("handed_over"))
+            .send(AT_B1, &b1(ACK, 901).bytes(), passed("no_connection"))
+            .change(|s| s.handing = Handing::No)
+            .send(AT_C3, &c3(SYN, 9000).bytes(), to_b2(&c3(SYN, 9000)).opening(1, 2))
+            .connections(&[("syn", 2)]),
         established(
             "handing over: a dead backend's connection is the other's where it moves",
             lab_with(|s| {
@@ -322,7 +328,14 @@ fn handing_over() -> Vec<Row> {
         )
         .change(hand_over)
         .change(|s| s.backend(1).state = State::Down)
-        .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over")),
+        .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over"))
+        .change(|s| s.backend(1).state = State::Up)
+        .send(AT_C3, &c3(ACK, 101).bytes(), passed("handed_over"))
+        .connections(&[("gone", 1)]),
+        established("handing back: a SYN on a finished connection's port is opened here", lab())
+            .client(RST, 101)
+            .change(|s| s.handing = Handing::Back)
+            .client_begins_with_b2(),
         row(
             "handing back: SYNs are balanced here again, all else without a connection is the other's",
             lab(),
