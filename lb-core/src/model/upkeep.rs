@@ -31,12 +31,19 @@ impl Model {
     /// Makes a half-open connection an established one: what is between its two ends from now on is not seen here. One
     /// that is closing, or closed, stays so.
     pub fn promote(&self, key: &ConnKey) {
-        let Some(entry) = self.half_open.get(key) else { return };
+        let begun = |value: &mut ConnValue| {
+            if matches!(value.state, conn::state::SYN | conn::state::UNVERIFIED) {
+                value.state = conn::state::ESTABLISHED;
+                value.flags |= conn::flag::ANSWERED;
+            }
+        };
+        let Some(entry) = self.half_open.get(key) else {
+            // One that began anew lies where the one before it lay.
+            self.change_connection(key, begun);
+            return;
+        };
         let mut value = entry.get();
-        if matches!(value.state, conn::state::SYN | conn::state::UNVERIFIED) {
-            value.state = conn::state::ESTABLISHED;
-            value.flags |= conn::flag::ANSWERED;
-        }
+        begun(&mut value);
         if self.established.insert(key, &value) {
             self.half_open.remove(key);
         }
@@ -225,6 +232,10 @@ mod tests {
             model.promote(&key(port));
             assert_eq!(model.connection(&key(port)).map(|value| value.state), Some(after));
         }
+        // In the place of one that was established.
+        model.change_connection(&key(1), |there| *there = value(conn::state::SYN, 9));
+        model.promote(&key(1));
+        assert_eq!(model.connection(&key(1)).map(|value| value.state), Some(conn::state::ESTABLISHED));
         assert_eq!((model.connections().len(), model.half_open_connections().len()), (3, 0));
     }
 
