@@ -147,6 +147,28 @@ fn a_connection_that_comes_to_life_is_not_swept_away() {
 }
 
 #[test]
+fn a_connection_is_made_where_there_is_none_or_one_that_gives_way() {
+    if !as_root("a_connection_is_made_where_there_is_none_or_one_that_gives_way") {
+        return;
+    }
+    let tables = Tables::new("insert", 1 << 10);
+    let mut conns = tables.conns();
+    let now = clock::ticks();
+    let (open, syn) = (|backend| value(backend, state::ESTABLISHED, now), value(7, state::SYN, now));
+    let first = |there: &ConnValue| there.backend == 1;
+    assert!(conns.insert(&key(1, 1), &open(1), false, first).unwrap(), "there is none");
+    assert!(conns.insert(&key(2, 1), &syn, true, first).unwrap());
+    assert!(conns.insert(&key(1, 1), &open(2), false, first).unwrap(), "the first gives way");
+    assert!(!conns.insert(&key(1, 1), &open(3), false, first).unwrap(), "the second does not");
+    assert!(!conns.insert(&key(2, 1), &open(3), false, first).unwrap(), "nor a half-open one");
+    assert!(conns.insert(&key(2, 1), &open(3), false, |there| there.backend == 7).unwrap());
+    let mut found = Vec::new();
+    conns.for_each(|key, value| found.push((key.client_port(), value.backend))).expect("read");
+    found.sort_unstable();
+    assert_eq!(found, [(1, 2), (2, 3)]);
+}
+
+#[test]
 fn a_tables_memory_is_the_kernels_word() {
     if !as_root("a_tables_memory_is_the_kernels_word") {
         return;

@@ -203,6 +203,64 @@ fn what_is_taken_has_its_entries_and_comes_back() {
     }
 }
 
+/// Between the first time that a daemon tells of its connections and the second, ports are used again.
+#[test]
+fn of_a_port_that_was_used_again_the_latest_connection_counts() {
+    for version in BOTH {
+        let mut bed = Bed::new(version);
+        let with = |changes: &[(u16, u16, u8)]| {
+            let ports: Vec<u16> = changes.iter().map(|(port, ..)| *port).collect();
+            let mut given = given(&config(""), &[1, 2], &ports);
+            for (connection, (_, backend, state)) in given.connections.iter_mut().zip(changes) {
+                (connection.backend, connection.state) = (*backend, *state);
+            }
+            given
+        };
+        let (a, b, c, d) = (40_000, 40_001, 40_002, 40_003);
+        let begin = [
+            (a, 1, state::ESTABLISHED),
+            (b, 1, state::ESTABLISHED),
+            (c, 1, state::CLOSED),
+            (d, 1, state::SYN),
+        ];
+        assert_eq!(bed.take(&with(&begin)), Ok(Taken { installed: 2, remembered: 2, refused: 0 }));
+        // The second has ended there, and may have begun again here since.
+        let then = [
+            (a, 2, state::ESTABLISHED),
+            (b, 2, state::CLOSED),
+            (c, 2, state::ESTABLISHED),
+            (d, 1, state::ESTABLISHED),
+        ];
+        assert_eq!(bed.take(&with(&then)), Ok(Taken { installed: 4, remembered: 0, refused: 0 }));
+        assert_eq!(bed.legs(), 8, "none is left of those before");
+        let before = bed.fabric.packet_ins();
+        for (port, backend) in [(a, 2), (b, 1), (c, 2), (d, 1)] {
+            let (to, seen) = bed.send(9, &request(port, ACK)).expect("a backend");
+            assert_eq!((to, seen.dst_mac), (backend, host(backend)), "{port}");
+            assert_eq!(bed.send(backend, &seen.answer(ACK)), Some((9, request(port, ACK).answer(ACK))));
+        }
+        assert_eq!(bed.fabric.packet_ins(), before, "no packet comes to the controller");
+    }
+}
+
+/// What has ended is not given back: the tables there would take the next connection from the port for the last one.
+#[test]
+fn what_has_ended_is_not_given_back() {
+    let mut bed = Bed::new(Version::V1_3);
+    let mut given = given(&config(""), &[1, 2], &[40_000, 40_001, 40_002]);
+    given.connections[0].state = state::CLOSED;
+    given.connections[1].flags |= flag::CLIENT_FIN | flag::BACKEND_FIN;
+    given.connections[1].state = state::CLOSING;
+    assert_eq!(bed.take(&given), Ok(Taken { installed: 1, remembered: 2, refused: 0 }));
+    // A new one from the first's port, which is known to be open as soon as it has its entries.
+    let (to, _) = bed.send(9, &request(40_000, SYN)).expect("a backend");
+    assert_eq!(to, 2);
+    let known = bed.handover().unwrap().connections;
+    let known: Vec<(u16, u16, u8)> =
+        known.iter().map(|one| (one.client.port(), one.backend, one.state)).collect();
+    assert_eq!(known, [(40_000, 2, state::ESTABLISHED), (40_002, 1, state::ESTABLISHED)]);
+}
+
 #[test]
 fn what_entries_cannot_do_is_refused_and_nothing_has_changed() {
     let mut bed = Bed::new(Version::V1_3);

@@ -2,30 +2,37 @@
 //!
 //! ```text
 //!  to OpenFlow:  connections --> ofshim (entries) ; what is unknown passes ; connections again --> ofshim ; detach
-//!  to XDP:       connections <-- ofshim ; attach, what is unknown passes ; SYNs are ours ; connections again <-- ; all is ours
+//!  to XDP:       attach, what is unknown passes ; connections <-- ofshim ; SYNs are ours ; connections again <-- ; all is ours
 //! ```
-//! Both balancers know every connection while both are at work, so whichever a packet meets, it goes to its backend. The
-//! sequence is a task of its own, that asks the daemon's task for one step at a time.
+//! Both balancers know every connection while both are at work, so whichever a packet meets, it goes to its backend. What
+//! one of them knows of a connection that has ended must not meet the packets of the next one from the same port: what
+//! the controller knows better is forgotten before programs go onto their interfaces, and an entry whose packet passes to
+//! the other balancer is gone (`lb_core::conn`). The sequence is a task of its own, that asks the daemon's task for one
+//! step at a time.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use lb_core::conn::{is_live, state};
 use lb_core::host::handover::{Connection, Handover, Standing, Told};
 use lb_core::host::plan::health_view;
-use lb_core::table::{ConnEntry, Settings, settings_flag};
+use lb_core::table::{Settings, settings_flag};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Balancer, Moved};
-use crate::dataplane::{ConnTable, Pins};
-use crate::io::clock;
+use crate::dataplane::Pins;
 use crate::server::{Denied, Reply};
 
+use super::handed::{GivesWay, Inserted, clear, insert, is_older, live, make_way, never};
 use super::{Daemon, shim, tables};
 
-/// While SYNs are ours again: packets that the switch has in its queues reach its controller.
+/// While SYNs are ours again: packets that the switch has in its queues reach its controller. As long as there are such
+/// that open connections there, but not for ever.
 const SETTLE: Duration = Duration::from_millis(100);
+const MAX_SETTLES: u32 = 20;
+
+/// How long the controller may take to stand in while the programs are off their interfaces.
+const STAND_IN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// After a change of the balancer that failed, nothing is tried by itself for so long.
 const REST: Duration = Duration::from_secs(2);
@@ -70,6 +77,8 @@ pub struct Known {
     handover: Handover,
     settings: Settings,
     pins: Pins,
+    /// Whether a program is on its interface.
+    attached: bool,
 }
 
 /// A change of the balancer on its way.
@@ -126,10 +135,12 @@ impl Daemon {
         }
         let (steps_in, steps) = mpsc::channel(1);
         let asker = Asker { steps: steps_in, shim: self.shim_socket.clone() };
+        let from = self.record.balancer;
         let end = tokio::spawn(async move {
-            match to {
-                Balancer::OpenFlow => asker.to_openflow().await,
-                Balancer::Xdp => asker.to_xdp().await,
+            match (from, to) {
+                (_, Balancer::OpenFlow) => asker.to_openflow().await,
+                (Balancer::OpenFlow, Balancer::Xdp) => asker.to_xdp(false).await,
+                (Balancer::Xdp, Balancer::Xdp) => asker.to_xdp(true).await,
             }
         });
         self.hand = Some(Hand { from: self.record.balancer, steps, end, reply });
@@ -228,7 +239,8 @@ impl Daemon {
             Due::Step(Step::Tell(reply)) => {
                 let handover = self.handover()?;
                 let settings = tables::settings(&self.config.connections, &self.plan);
-                reply.send(Known { handover, settings, pins: self.pins.clone() }).ok();
+                let attached = self.loose_ports().map_or(true, |loose| loose.len() < self.placed.ports.len());
+                reply.send(Known { handover, settings, pins: self.pins.clone(), attached }).ok();
             }
             Due::Step(Step::Hand(handing, reply)) => {
                 self.handing = handing;
@@ -335,50 +347,89 @@ impl Asker {
 
     /// Gives everything to the controller, and waits until its entries are in the switches.
     async fn give(&self) -> Result<u64> {
-        let Known { mut handover, settings, pins } = self.ask(Step::Tell).await?;
+        let Known { mut handover, settings, pins, .. } = self.ask(Step::Tell).await?;
         handover.connections = run_blocking(move || live(&pins, &settings)).await?;
         let connections = handover.connections.len() as u64;
         shim::take(&self.shim, &handover).await?;
         Ok(connections)
     }
 
-    async fn to_xdp(&self) -> Result<Moved> {
+    /// `again`: the programs should be on their interfaces, and are not.
+    async fn to_xdp(&self, again: bool) -> Result<Moved> {
         let began = Instant::now();
-        let Known { pins, .. } = self.ask(Step::Tell).await?;
-        let (mut connections, shim_is_there) = match self.take_back(&pins).await {
-            Ok(connections) => (connections, true),
+        let connections = match self.theirs(again).await {
+            Ok(theirs) => self.take_over(theirs).await?,
             Err(error) => {
                 tracing::info!("nothing comes back from the controller: {error:#}");
-                (0, false)
+                self.ask(|reply| Step::Hand(Handing::No, reply)).await??;
+                self.attach().await?;
+                0
             }
         };
-        if shim_is_there {
-            self.ask(|reply| Step::Hand(Handing::Over, reply)).await??;
-        }
-        if let Err(error) = self.ask(|reply| Step::Attach(true, reply)).await? {
-            // Half of the ports here and half there would not know each other's connections.
-            if shim::is_there(&self.shim).await {
-                self.ask(Step::Withdraw).await??;
-            }
-            return Err(error);
-        }
-        if shim_is_there {
-            self.ask(|reply| Step::Hand(Handing::Back, reply)).await??;
-            tokio::time::sleep(SETTLE).await;
-            connections += self.take_back(&pins).await?;
-            self.ask(|reply| Step::Hand(Handing::No, reply)).await??;
-            // UDP flows that began meanwhile.
-            connections += self.take_back(&pins).await?;
-            shim::release(&self.shim).await?;
-        }
         Ok(moved_to(Balancer::Xdp, connections, began))
     }
 
-    /// Writes the controller's connections into the tables, where they are not there; how many.
-    async fn take_back(&self, pins: &Pins) -> Result<u64> {
+    /// The controller's connections. Where programs have gone that should be there it may not balance yet: then it is
+    /// given everything first, so that what waits there goes on.
+    async fn theirs(&self, again: bool) -> Result<Vec<Connection>> {
+        let there = shim::connections(&self.shim).await;
+        if there.is_ok() || !again || !shim::is_there(&self.shim).await {
+            return Ok(there?.connections);
+        }
+        // Programs that still are on their interfaces open nothing from now on that would not be given.
+        self.ask(|reply| Step::Hand(Handing::Over, reply)).await??;
+        match tokio::time::timeout(STAND_IN_PATIENCE, self.give()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::info!("the controller did not take everything over: {error:#}"),
+            Err(_) => tracing::info!("the controller has not taken everything over yet"),
+        }
+        Ok(shim::connections(&self.shim).await?.connections)
+    }
+
+    async fn attach(&self) -> Result<()> {
+        let Err(error) = self.ask(|reply| Step::Attach(true, reply)).await? else { return Ok(()) };
+        // Half of the ports here and half there would not know each other's connections.
+        if shim::is_there(&self.shim).await {
+            self.ask(Step::Withdraw).await??;
+        }
+        Err(error)
+    }
+
+    /// Takes over from the controller, which has these connections; how many came.
+    async fn take_over(&self, theirs: Vec<Connection>) -> Result<u64> {
+        self.ask(|reply| Step::Hand(Handing::Over, reply)).await??;
+        let Known { pins, settings, attached, .. } = self.ask(Step::Tell).await?;
+        let mut connections = run_blocking(move || {
+            if attached {
+                insert(&pins, &settings, &theirs, is_older).map(|inserted| inserted.made)
+            } else {
+                make_way(&pins, &settings, &theirs).map(|()| 0)
+            }
+        })
+        .await?;
+        self.attach().await?;
+        connections += self.take_back(is_older).await?.made;
+        self.ask(|reply| Step::Hand(Handing::Back, reply)).await??;
+        for _ in 0..MAX_SETTLES {
+            tokio::time::sleep(SETTLE).await;
+            let Inserted { made, made_tcp } = self.take_back(never).await?;
+            connections += made;
+            if made_tcp == 0 {
+                break;
+            }
+        }
+        self.ask(|reply| Step::Hand(Handing::No, reply)).await??;
+        // UDP flows that began meanwhile.
+        connections += self.take_back(never).await?.made;
+        shim::release(&self.shim).await?;
+        Ok(connections)
+    }
+
+    /// Writes the controller's connections into the tables, where they are not there, or [`GivesWay`].
+    async fn take_back(&self, gives_way: GivesWay) -> Result<Inserted> {
+        let Known { pins, settings, .. } = self.ask(Step::Tell).await?;
         let Handover { connections, .. } = shim::connections(&self.shim).await?;
-        let pins = pins.clone();
-        run_blocking(move || insert(&pins, &connections)).await
+        run_blocking(move || insert(&pins, &settings, &connections, gives_way)).await
     }
 }
 
@@ -389,42 +440,6 @@ fn moved_to(balancer: Balancer, connections: u64, began: Instant) -> Moved {
 
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| anyhow!(error))?
-}
-
-/// The live connections.
-fn live(pins: &Pins, settings: &Settings) -> Result<Vec<Connection>> {
-    let now = clock::ticks();
-    let (entry, mut connections) = (ConnEntry::default(), Vec::new());
-    ConnTable::open(pins)?.for_each(|key, value| {
-        entry.set(value);
-        if is_live(&entry, now, settings) {
-            connections.push(Connection::of(key, value, now));
-        }
-    })?;
-    Ok(connections)
-}
-
-/// Makes the connections that are not there; how many.
-fn insert(pins: &Pins, connections: &[Connection]) -> Result<u64> {
-    let (table, now) = (ConnTable::open(pins)?, clock::ticks());
-    let mut made = 0;
-    for connection in connections {
-        let (key, value) = connection.entry(now);
-        let half_open = matches!(value.state, state::SYN | state::UNVERIFIED);
-        made += u64::from(table.insert_new(&key, &value, half_open)?);
-    }
-    Ok(made)
-}
-
-/// Forgets all connections: while somebody else balances they would become untrue.
-fn clear(pins: &Pins) -> Result<()> {
-    let mut table = ConnTable::open(pins)?;
-    let mut keys = Vec::new();
-    table.for_each(|key, _| keys.push(*key))?;
-    for key in keys {
-        table.remove_if(&key, |_| true)?;
-    }
-    Ok(())
 }
 
 /// The controller's socket in its run folder.

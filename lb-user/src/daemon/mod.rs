@@ -8,6 +8,7 @@ mod checks;
 mod conns;
 mod difference;
 mod hand;
+mod handed;
 pub mod hosts;
 mod lookout;
 mod network;
@@ -60,8 +61,9 @@ use self::upgrade::Upgrade;
 
 /// The lock in the run directory: one daemon at a time.
 const LOCK: &str = "lb.lock";
-/// From one look at whether the programs are on their interfaces to the next.
-const WATCH_LINKS: Duration = Duration::from_millis(250);
+/// From one look at whether the programs are on their interfaces to the next; and as a multiple of what a look takes.
+const WATCH_LINKS: Duration = Duration::from_millis(100);
+const WATCH_LINKS_FACTOR: u32 = 20;
 /// Questions that wait for an answer at most.
 const QUERIES: usize = 16;
 /// How long the server may take to finish the answers that are under way when the daemon ends.
@@ -305,8 +307,9 @@ impl Daemon {
                     None
                 }
                 () = tokio::time::sleep_until(watch_at) => {
-                    watch_at = tokio::time::Instant::now() + WATCH_LINKS;
+                    let began = tokio::time::Instant::now();
                     self.watch_links();
+                    watch_at = began + WATCH_LINKS.max(began.elapsed() * WATCH_LINKS_FACTOR);
                     None
                 }
                 event = Host::next(&mut self.host) => self.host_changed(event)?,

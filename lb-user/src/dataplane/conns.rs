@@ -1,4 +1,5 @@
-//! The pinned connection tables, read in batches: the established connections, then the half-open ones.
+//! The pinned connection tables, read in batches: the half-open connections, then the established ones. One that becomes
+//! established meanwhile is met twice; in the other order it would be missed.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,14 +13,14 @@ use crate::io::bpf::{self, BatchRead, Position};
 /// Where to go on reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
-    in_half_open: bool,
+    in_established: bool,
     position: Position,
 }
 
 impl Place {
-    /// Whether the half-open connections come next.
+    /// Whether half-open connections come next.
     pub fn is_half_open(self) -> bool {
-        self.in_half_open
+        !self.in_established
     }
 }
 
@@ -62,7 +63,7 @@ impl ConnTable {
         from: Place,
         mut visit: impl FnMut(&ConnKey, &ConnValue),
     ) -> Result<Option<Place>> {
-        let map = if from.in_half_open { &self.half_open } else { &self.map };
+        let map = if from.in_established { &self.map } else { &self.half_open };
         let BatchRead { count, next } =
             bpf::lookup_batch(map.fd().as_fd(), from.position, &mut self.keys, &mut self.values)
                 .context("cannot read the connection table")?;
@@ -71,7 +72,9 @@ impl ConnTable {
         }
         Ok(match next {
             Some(position) => Some(Place { position, ..from }),
-            None if !from.in_half_open => Some(Place { in_half_open: true, position: Position::default() }),
+            None if !from.in_established => {
+                Some(Place { in_established: true, position: Position::default() })
+            }
             None => None,
         })
     }
@@ -109,17 +112,28 @@ impl ConnTable {
         Ok(false)
     }
 
-    /// Makes an entry where there is none in either table; whether it was made.
+    /// Makes an entry where there is none in either table, or one that `gives_way`; whether it was made. One that a packet
+    /// makes meanwhile stays.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn insert_new(&self, key: &ConnKey, value: &ConnValue, half_open: bool) -> Result<bool> {
-        let (to, other) = if half_open { (&self.half_open, &self.map) } else { (&self.map, &self.half_open) };
-        let there = bpf::has::<ConnKey, ConnValue>(other.fd().as_fd(), key);
-        if there.context("cannot look a connection up")? {
-            return Ok(false);
+    pub fn insert(
+        &self,
+        key: &ConnKey,
+        value: &ConnValue,
+        half_open: bool,
+        gives_way: impl Fn(&ConnValue) -> bool,
+    ) -> Result<bool> {
+        for fd in [self.fd(), self.half_open.fd().as_fd()] {
+            let there: Option<ConnValue> = bpf::look(fd, key).context("cannot look a connection up")?;
+            match there {
+                None => {}
+                Some(there) if gives_way(&there) && self.remove_if(key, &gives_way)? => {}
+                Some(_) => return Ok(false),
+            }
         }
-        bpf::insert_new(to.fd().as_fd(), key, value).context("cannot make a connection")
+        let to = if half_open { self.half_open.fd().as_fd() } else { self.fd() };
+        bpf::insert_new(to, key, value).context("cannot make a connection")
     }
 
     /// Writes entries as they are, for those that fill the table themselves: migration and tests.

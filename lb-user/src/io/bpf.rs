@@ -179,11 +179,11 @@ pub fn take<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Opti
     }
 }
 
-/// Whether there is an entry.
+/// What an entry holds; `None` if there is none.
 ///
 /// # Errors
 /// The kernel's.
-pub fn has<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+pub fn look<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value: V = zeroed();
     let mut attr = ElemAttr {
         map_fd: map.as_raw_fd() as u32,
@@ -195,8 +195,8 @@ pub fn has<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool>
     // SAFETY: the kernel reads one key and writes one value, both live, of the sizes of the caller's map, and of types
     // that any bytes are valid for.
     match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) } {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lb_core::conn::state;
 use lb_core::host::handover::{Connection as Told, Handover};
 use lb_core::host::health::Neighbour;
 use lb_core::host::plan::HealthView;
@@ -10,7 +11,7 @@ use lb_core::table::ConnKey;
 use openflow::MacAddr;
 
 use super::health::Watch;
-use super::{Balancer, EntriesKind, Replanned, Settings, ticks};
+use super::{Balancer, EntriesKind, Replanned, Settings, is_finished, ticks};
 use crate::core::ip::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::core::net::FlowKey;
 use crate::core::net::key::IpKey;
@@ -76,7 +77,7 @@ impl Balancer {
         self.replan()
     }
 
-    /// What the daemon is told when it balances again.
+    /// What the daemon is told when it balances again. What has ended is known here so late that nothing of it is on its way.
     #[must_use]
     pub fn handover(&self, now: Duration) -> Handover {
         let told = |connection: super::Connection| Told::of(&connection.key, &connection.value, ticks(now));
@@ -85,18 +86,30 @@ impl Balancer {
             handover.health = following.view.iter().map(|(key, seen)| (*key, *seen)).collect();
         }
         handover.tickets = self.plan.vips.keys().map(|id| (*id, self.model.next_ticket(*id))).collect();
-        handover.connections = self.connections().into_iter().map(told).collect();
+        let open = |connection: &super::Connection| !is_finished(&connection.value);
+        handover.connections = self.connections().into_iter().filter(open).map(told).collect();
         handover
     }
 
-    /// Takes over a connection of the daemon's, unless it is there; its key, or `None` if there is no room, or no such
-    /// backend.
-    pub fn take(&mut self, told: &Told, now: Duration) -> Option<ConnKey> {
+    /// Takes over a connection of the daemon's; its key, and whether another one from the same port was here, whose entries
+    /// lead elsewhere. `None` if there is no room, or no such backend.
+    pub fn take(&mut self, told: &Told, now: Duration) -> Option<(ConnKey, bool)> {
         let (key, value) = told.entry(ticks(now));
-        let there = self.model.connection(&key);
         let fits = |record: &lb_core::table::BackendRecord| record.vip == key.vip();
-        let is_known = self.model.backends.get(&value.backend).is_some_and(fits);
-        (is_known && (there.is_some() || self.model.put_connection(&key, &value))).then_some(key)
+        self.model.backends.get(&value.backend).filter(|record| fits(record))?;
+        let Some(there) = self.model.connection(&key) else {
+            return self.model.put_connection(&key, &value).then_some((key, false));
+        };
+        // What has ended there says nothing of what has begun here since.
+        if is_finished(&value) {
+            return Some((key, false));
+        }
+        let same = (there.backend, there.generation) == (value.backend, value.generation);
+        let begun = matches!(there.state, state::SYN | state::UNVERIFIED);
+        if !same || begun || is_finished(&there) {
+            self.model.change_connection(&key, |there| *there = value);
+        }
+        Some((key, !same))
     }
 
     /// What a client's packets of a connection are, and what leaves: from a client with this MAC, in this VLAN. `None` if

@@ -450,9 +450,15 @@ impl Network {
         let Some(balancer) = &mut self.balancer else { return };
         let mut taken = Taken::default();
         let mut connections = Vec::with_capacity(given.connections.len());
+        let mut stale = Vec::new();
         for told in &given.connections {
             match balancer.take(told, now) {
-                Some(key) => connections.push(key),
+                Some((key, other)) => {
+                    if other {
+                        stale.extend(balancer.pins.of(&key));
+                    }
+                    connections.push(key);
+                }
                 None => taken.refused += 1,
             }
         }
@@ -461,6 +467,9 @@ impl Network {
         let backends: BTreeSet<(IpAddr, Option<MacAddr>)> = backends
             .filter_map(|backend| Some((backend.key.address, Some(MacAddr(backend.neighbour?.mac.0)))))
             .collect();
+        for key in stale {
+            self.end_leg(&key);
+        }
         self.adopt_orphans();
         let missing = clients.into_iter().map(|client| (client, None)).chain(backends);
         let missing: BTreeSet<_> = missing.filter(|host| !self.is_found(host)).take(MAX_ASKED).collect();
