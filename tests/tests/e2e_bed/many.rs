@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::net::Net;
 use super::raw::enter;
@@ -56,16 +56,24 @@ pub struct Counts {
     pub reset: AtomicU64,
     /// Failed otherwise: no answer in time, refused.
     pub failed: AtomicU64,
+    /// The longest time from a connection's begin to its first answer, in microseconds.
+    pub longest_us: AtomicU64,
 }
 
 impl Counts {
-    fn count(&self, result: &std::io::Result<String>) {
+    fn count(&self, result: &std::io::Result<String>, took: Duration) {
+        self.longest_us.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
         let row = match result {
             Ok(_) => &self.served,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => &self.reset,
             Err(_) => &self.failed,
         };
         row.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The longest time from a connection's begin to its first answer: above a second where a SYN was lost.
+    pub fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest_us.load(Ordering::Relaxed))
     }
 
     /// Served, reset, failed.
@@ -97,6 +105,7 @@ pub fn connect(to: SocketAddr) -> std::io::Result<(TcpStream, String)> {
 pub fn keep_connecting(net: &Net, host: u32, to: SocketAddr, stop: &AtomicBool, counts: &Counts) {
     enter(&net.ns(host));
     while !stop.load(Ordering::Relaxed) {
-        counts.count(&connect(to).map(|(_, at)| at));
+        let began = Instant::now();
+        counts.count(&connect(to).map(|(_, at)| at), began.elapsed());
     }
 }
