@@ -1,11 +1,14 @@
 //! The source ports that full NAT lends to connections.
 
-use crate::conn;
+use crate::conn::{self, state};
 use crate::select;
-use crate::table::{Address, BackendRecord, ConnKey, SnatValue, Tables, Ticks};
+use crate::table::{Address, BackendRecord, ConnKey, SnatValue, Tables, Ticks, ticks_since};
 
-/// Ports that are tried before a connection is refused.
+/// Ports that are tried before a connection is refused: first for one that is free, then for one of a finished connection.
 const TRIES: u32 = 16;
+/// The share of the timeout of closed connections, as a power of two, after which their ports are lent again where none is
+/// free: 1.9 s of 240. What is late of them has come by then, and no pool lasts for all that ended within the timeout.
+const SETTLED_SHIFT: u32 = 7;
 
 /// What a port is wanted for.
 #[repr(C)]
@@ -46,9 +49,12 @@ pub fn lend_port<T: Tables>(tables: &T, request: &PortRequest) -> u16 {
         vip: key.vip(),
         reserved: 0,
     };
-    for i in 0..TRIES {
+    let port_at = |i: u32| {
         let offset = hash.wrapping_add(i).checked_rem(*count as u32).unwrap_or(0);
-        let port = first.wrapping_add(offset as u16).to_be();
+        first.wrapping_add(offset as u16).to_be()
+    };
+    for i in 0..TRIES {
+        let port = port_at(i);
         let lent = ConnKey::new(*backend, *backend_port, 0, port, key.protocol());
         let Some(to) = tables.snat(&lent) else {
             if tables.snat_insert(&lent, &value, half_open, false) {
@@ -63,7 +69,33 @@ pub fn lend_port<T: Tables>(tables: &T, request: &PortRequest) -> u16 {
             return port;
         }
     }
+    for i in 0..TRIES {
+        let port = port_at(i);
+        let lent = ConnKey::new(*backend, *backend_port, 0, port, key.protocol());
+        let Some(to) = tables.snat(&lent) else { continue };
+        if take_back(tables, key, &to, port, *now) {
+            tables.snat_remove(&lent, !half_open);
+            tables.snat_insert(&lent, &value, half_open, true);
+            return port;
+        }
+    }
     0
+}
+
+/// Ends what is left of a finished connection that has the port, so that it never sends by it again; whether it was
+/// finished, and for long enough.
+#[inline(always)]
+fn take_back<T: Tables>(tables: &T, key: &ConnKey, to: &SnatValue, port: u16, now: Ticks) -> bool {
+    let other = ConnKey::new(to.client, to.client_port, to.vip, to.vip_port, key.protocol());
+    let Some(settings) = tables.settings() else { return false };
+    let Some(entry) = tables.conn(&other).or_else(|| tables.half_open(&other)) else { return false };
+    let settled =
+        ticks_since(now, entry.last_seen.get()) > settings.timeouts[state::CLOSED as usize] >> SETTLED_SHIFT;
+    if entry.snat_port.get() != port || !conn::is_finished(entry) || !settled {
+        return false;
+    }
+    entry.state.set(state::GONE);
+    true
 }
 
 /// Carries the other half of a connection that has become established over to its like, where no flood of half-open ones

@@ -4,7 +4,7 @@ use super::answer::too_big;
 use super::change::{Change, encapsulate, fits};
 use super::conn::{Entry, Key, State as Phase};
 use super::parse::{Flow, Segment};
-use super::reply::Half;
+use super::reply::{Half, HalfKey};
 use super::{Arrival, End, Oracle, by_way, hash, ours, sum};
 use crate::scenario::{Backend, Handing, Mode, OnDown, State, Vip};
 
@@ -242,18 +242,21 @@ impl Oracle {
     ) -> Option<u16> {
         let at = if backend.port == 0 { flow.dport } else { backend.port };
         let hash = hash::flow(key.0, key.1, key.3, key.4);
-        let port = (0..TRIES)
-            .map(|i| vip.lent.0 + (hash.wrapping_add(i) % u32::from(vip.lent.1)) as u16)
-            .find(|port| {
-                let taken = self.halves.get(&(backend.address, at, *port, flow.protocol));
-                taken.is_none_or(|half| {
-                    let other = half.connection(flow.protocol);
-                    other == *key
-                        || self
-                            .entry(&other)
-                            .is_none_or(|e| e.lent != *port || !e.live(self.now, &self.scenario.timeouts))
-                })
-            })?;
+        let ports = || (0..TRIES).map(|i| vip.lent.0 + (hash.wrapping_add(i) % u32::from(vip.lent.1)) as u16);
+        let free = ports().find(|port| {
+            let taken = self.halves.get(&(backend.address, at, *port, flow.protocol));
+            taken.is_none_or(|half| {
+                let other = half.connection(flow.protocol);
+                other == *key
+                    || self
+                        .entry(&other)
+                        .is_none_or(|e| e.lent != *port || !e.live(self.now, &self.scenario.timeouts))
+            })
+        });
+        let port = match free {
+            Some(port) => port,
+            None => ports().find(|port| self.takes_back(&(backend.address, at, *port, flow.protocol)))?,
+        };
         let half = Half {
             client: key.0,
             mac: arrival.packet.from,
@@ -263,6 +266,21 @@ impl Oracle {
         };
         self.halves.insert((backend.address, at, port, flow.protocol), half);
         Some(port)
+    }
+
+    /// Takes a port from a connection that has been over for more than a 128th of its timeout, and says whether it could.
+    fn takes_back(&mut self, lent: &HalfKey) -> bool {
+        let Some(half) = self.halves.get(lent) else { return false };
+        let (other, now) = (half.connection(lent.3), self.now);
+        let settled_after = self.scenario.timeouts.closed / 128;
+        let Some(entry) = self.entry_mut(&other) else { return false };
+        // Another processor's clock may be ahead by a little: that is no age at all.
+        let age = now.wrapping_sub(entry.last_seen) as i32;
+        if entry.lent != lent.2 || !entry.finished() || i64::from(age) <= i64::from(settled_after) {
+            return false;
+        }
+        entry.state = Phase::Gone;
+        true
     }
 
     fn forward(

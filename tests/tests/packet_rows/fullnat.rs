@@ -15,6 +15,15 @@ pub fn rows() -> Vec<Row> {
     [exchange(), ports(), addresses(), variants()].into_iter().flatten().collect()
 }
 
+/// How long a closed connection keeps a port that others want, with [`slow`].
+const SETTLED: u32 = 10;
+
+/// Closed connections are kept for long.
+fn slow(mut scenario: Scenario) -> Scenario {
+    scenario.timeouts.closed = SETTLED * 128;
+    scenario
+}
+
 const FIRST: u16 = 20000;
 const COUNT: u16 = 100;
 /// An address of its own to lend ports of.
@@ -168,12 +177,28 @@ fn ports() -> Vec<Row> {
             .send(AT_C3, &c3(SYN, 1).bytes(), from_only(&c3(SYN, 1)).opening(1, 1))
             .send(AT_C3, &c3(RST, 2).bytes(), from_only(&c3(RST, 2)))
             .send(AT_C3, &c3(SYN, 5000).bytes(), from_only(&c3(SYN, 5000)).opening(1, 1)),
-        row("full NAT: the closed connection of another keeps the port until its timeout", only)
+        row("full NAT: the closed connection of another keeps the only port for a while", slow(only.clone()))
             .send(AT_C3, &c3(SYN, 1).bytes(), from_only(&c3(SYN, 1)).opening(1, 1))
             .send(AT_C3, &c3(RST, 2).bytes(), from_only(&c3(RST, 2)))
+            .advance(SETTLED)
             .send(AT_C4, &c4.bytes(), dropped("snat_exhausted", 1))
-            .advance(TIMEOUTS.closed + 1)
-            .send(AT_C4, &c4.bytes(), from_only(&c4).opening(1, 1)),
+            .advance(1)
+            .send(AT_C4, &c4.bytes(), from_only(&c4).opening(1, 1))
+            .connections(&[("gone", 1), ("syn", 1)]),
+        row("full NAT: whose port was taken back sends by it no more", slow(only.clone()))
+            .send(AT_C3, &c3(SYN, 1).bytes(), from_only(&c3(SYN, 1)).opening(1, 1))
+            .send(AT_C3, &c3(RST, 2).bytes(), from_only(&c3(RST, 2)))
+            .advance(SETTLED + 1)
+            .send(AT_C4, &c4.bytes(), from_only(&c4).opening(1, 1))
+            .send(AT_C3, &c3(ACK, 2).bytes(), dropped("snat_exhausted", 1)),
+        row("full NAT: an open connection keeps the only port", slow(only))
+            .send(AT_C3, &c3(SYN, 1).bytes(), from_only(&c3(SYN, 1)).opening(1, 1))
+            .advance(SETTLED + 1)
+            .send(AT_C4, &c4.bytes(), dropped("snat_exhausted", 1)),
+        opened("full NAT: a free port goes before that of a finished connection", slow(with(|_| ())))
+            .send(AT_C3, &c3(RST, 101).bytes(), to_b1(&c3(RST, 101)))
+            .advance(SETTLED + 1)
+            .send(AT_C3, &second.bytes(), second_out(next)),
     ]
 }
 
