@@ -163,13 +163,10 @@ fn after_the_verdict_nothing_goes_to_a_dead_backend() {
         time.parse::<u64>().unwrap() % DAY_US
     });
     let late = |time: u64| (time + DAY_US - time_of(&verdict)) % DAY_US;
-    let at_dead = late(last[0]);
-    assert!(at_dead < 100_000 || at_dead > DAY_US / 2, "{at_dead} us after: {verdict}");
-    assert!((100_000..DAY_US / 2).contains(&late(last[1])), "the others went on: {last:?}, {verdict}");
-    println!(
-        "the last datagram came {} us after the verdict",
-        if at_dead > DAY_US / 2 { 0 } else { at_dead }
-    );
+    // More than half a day after it is before it.
+    let after = 100_000..DAY_US / 2;
+    assert!(!after.contains(&late(last[0])), "{} us after: {verdict}", late(last[0]));
+    assert!(after.contains(&late(last[1])), "the others went on: {last:?}, {verdict}");
     lb.assert_ledger();
 }
 
