@@ -22,6 +22,10 @@ const LIMIT_WHOLE: Duration = Duration::from_secs(10);
 /// While the daemon changes who balances: from one question to the next, and how often it is asked.
 const MOVING: Duration = Duration::from_millis(50);
 const MOVING_TIMES: u32 = 40;
+/// A program that is being taken off lets packets pass before it counts as off its interface: so often the daemon has to
+/// say that it balances by XDP, and the pause between.
+const SURE_TIMES: u32 = 4;
+const SURE: Duration = Duration::from_millis(40);
 
 /// Asks until the main task ends; `at_once` is notified when there is no time to wait.
 pub async fn poll(socket: PathBuf, inputs: mpsc::Sender<Input>, at_once: Arc<Notify>) {
@@ -89,10 +93,17 @@ async fn status(
 
 /// What the daemon tells; with all connections where its programs do not balance.
 async fn whole(socket: &Path) -> Result<Option<Told>, String> {
+    let mut sure = 0;
     for _ in 0..MOVING_TIMES {
         let Some(first) = told(socket, "/v1/handover", LIMIT).await? else { return Ok(None) };
         match first.standing {
-            Standing::Xdp => return Ok(Some(first)),
+            Standing::Xdp => {
+                sure += 1;
+                if sure == SURE_TIMES {
+                    return Ok(Some(first));
+                }
+                tokio::time::sleep(SURE).await;
+            }
             Standing::Moving => tokio::time::sleep(MOVING).await,
             Standing::Detached | Standing::OpenFlow => {
                 return told(socket, "/v1/handover?connections=true", LIMIT_WHOLE).await;
