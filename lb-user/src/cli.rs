@@ -556,8 +556,8 @@ mod tests {
     fn help_names_every_subcommand() {
         let Ok(Parsed::Text(help)) = parse(["lb", "--help"]) else { panic!("no help") };
         for name in [
-            "run", "status", "backend", "conn", "stats", "top", "explain", "events", "capture", "doctor",
-            "detach",
+            "run", "status", "backend", "conn", "stats", "top", "explain", "compare", "events", "capture",
+            "doctor", "detach",
         ] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not in {help}");
         }

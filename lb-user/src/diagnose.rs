@@ -48,7 +48,7 @@ pub async fn report(run_dir: &Path, pin_dir: &Path, arguments: &DoctorArgs) -> R
     let findings = doctor::collect(question).await;
     let mut checks = doctor::checks(&findings);
     if let (Some(daemon), Ok(network)) = (&daemon, &findings.network) {
-        checks.extend(prove::checks(daemon, &network.pairs).await);
+        checks.extend(prove::checks(run_dir, daemon, &network.pairs).await);
     }
     checks.push(daemon_check);
     Report { status: doctor::worst(&checks), checks, daemon }

@@ -3,15 +3,18 @@
 //!
 //! * TX: an ARP request for a VIP, which the program answers by sending the frame back.
 //! * REDIRECT: TCP segments with RST for a VIP. The balancer forwards them by its table without opening a connection,
-//!   and a host that knows nothing of the connection ignores them (RFC 9293, section 3.10.7.1).
+//!   and a host that knows nothing of the connection ignores them (RFC 9293, section 3.10.7.1). Which backends it chose for
+//!   them, if any, its counters say: a list, a limit or full NAT refuses them, and then nothing is proven.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::api;
+use crate::client;
 use crate::explain::frame::{Flow, RST};
 use crate::io::arp::{self, ArpOp};
 use crate::io::doctor::{Check, Pair, Side, Status};
@@ -21,9 +24,10 @@ use crate::io::packet::PacketSocket;
 use crate::io::sys;
 
 /// Whom the proof's frames come from: a locally administered MAC that nobody has, and an address for documentation
-/// (RFC 5737).
+/// (RFC 5737, RFC 3849).
 const MARK: Mac = Mac([0x06, 0x6c, 0x62, 0x64, 0x6f, 0x63]);
 const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const NOBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// How long a frame may take; a healthy one takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Resets for each backend, so that the table sends some to everybody, and the most altogether.
@@ -33,7 +37,7 @@ const MOST_RESETS: usize = 512;
 const EVERYTHING: [libc::sock_filter; 1] = [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: u32::MAX }];
 
 /// Proves what can be proven for these ports of a running balancer.
-pub async fn checks(daemon: &api::Status, pairs: &[Pair]) -> Vec<Check> {
+pub async fn checks(run_dir: &Path, daemon: &api::Status, pairs: &[Pair]) -> Vec<Check> {
     let ours = |pair: &&Pair| daemon.interfaces.iter().any(|i| i.name == pair.balancer.ifname);
     let pairs: Vec<&Pair> = pairs.iter().filter(ours).collect();
     let mut checks = Vec::new();
@@ -42,19 +46,39 @@ pub async fn checks(daemon: &api::Status, pairs: &[Pair]) -> Vec<Check> {
             checks.push(tx(daemon, &pair.balancer, far).await);
         }
     }
+    // A port that one VIP proves nothing about, another may prove.
+    let mut proofs: BTreeMap<String, Check> = BTreeMap::new();
     for vip in &daemon.vips {
-        let Some(target) = Target::of(vip) else { continue };
         for group in groups(daemon, vip, &pairs) {
-            let known: BTreeSet<String> = checks
-                .iter()
-                .filter(|check| check.name == "redirect")
-                .map(|check| check.subject.clone())
-                .collect();
-            let new = redirect(&target, &group).await;
-            checks.extend(new.into_iter().filter(|check| !known.contains(&check.subject)));
+            let new = match Target::of(vip) {
+                Some(target) => redirect(run_dir, vip, &target, &group).await,
+                None => {
+                    let why =
+                        format!("not tried: VIP {} takes no TCP segment without a connection", vip.name);
+                    group.targets.iter().map(|(near, _)| not_proven(near, why.clone())).collect()
+                }
+            };
+            for proof in new {
+                let known = proofs.entry(proof.check.subject.clone()).or_insert_with(|| proof.check.clone());
+                if proof.is_proof {
+                    *known = proof.check;
+                }
+            }
         }
     }
+    checks.extend(proofs.into_values());
     checks
+}
+
+/// What frames for a VIP say of a port.
+struct Proof {
+    check: Check,
+    /// Whether they say anything.
+    is_proof: bool,
+}
+
+fn not_proven(near: &Side, why: String) -> Proof {
+    Proof { check: check("redirect", near, Ok(why)), is_proof: false }
 }
 
 /// `s1-eth1`, or with the host it is in.
@@ -110,7 +134,7 @@ async fn ask(far: &Side, vip: Ipv4Addr) -> Result<String, String> {
 /// A TCP service of a VIP.
 struct Target {
     name: String,
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     mac: Mac,
 }
@@ -118,11 +142,13 @@ struct Target {
 impl Target {
     /// `None` where nothing can be sent without opening a connection.
     fn of(vip: &api::Vip) -> Option<Self> {
-        let IpAddr::V4(address) = vip.address else { return None };
         let mac = vip.mac.parse().ok()?;
+        let first = || vip.ports.split('-').next().and_then(|first| first.parse().ok());
         // A VIP of every port takes discard (RFC 863) like any other.
-        let port = vip.port.unwrap_or(9);
-        (vip.protocol == "tcp").then(|| Self { name: vip.name.clone(), address, port, mac })
+        let port = vip.port.or_else(first).unwrap_or(9);
+        // Full NAT has no port to lend to a reset.
+        let takes_resets = vip.protocol == "tcp" && vip.mode != "fullnat";
+        takes_resets.then(|| Self { name: vip.name.clone(), address: vip.address, port, mac })
     }
 }
 
@@ -171,19 +197,45 @@ fn groups<'a>(daemon: &api::Status, vip: &api::Vip, pairs: &[&'a Pair]) -> Vec<G
     groups
 }
 
+/// Packets to each backend of a VIP, by its id; nothing if the daemon does not say.
+async fn counts(run_dir: &Path, vip: &api::Vip) -> Option<BTreeMap<u16, u64>> {
+    let stats = client::stats(run_dir).await.ok()?;
+    let of_vip = stats.backends.iter().filter(|backend| backend.vip == vip.name);
+    Some(of_vip.map(|backend| (backend.id, backend.traffic.packets_in)).collect())
+}
+
+/// How many packets more the balancer has sent to backends of a VIP at a port.
+fn sent_to(port: &Side, vip: &api::Vip, before: &BTreeMap<u16, u64>, after: &BTreeMap<u16, u64>) -> u64 {
+    let here = vip.backends.iter().filter(|backend| backend.interface.as_ref() == Some(&port.ifname));
+    let count = |counts: &BTreeMap<u16, u64>, id| counts.get(&id).copied().unwrap_or(0);
+    here.map(|backend| count(after, backend.id).saturating_sub(count(before, backend.id))).sum()
+}
+
 /// Sends resets in and looks where they come out.
-async fn redirect(target: &Target, group: &Group<'_>) -> Vec<Check> {
+async fn redirect(run_dir: &Path, vip: &api::Vip, target: &Target, group: &Group<'_>) -> Vec<Proof> {
     let count = (group.backends * RESETS_EACH).min(MOST_RESETS);
     let mark = format!("lb doctor {:016x}", sys::clock_monotonic());
     let mut outs = Vec::new();
     for (near, far) in &group.targets {
         outs.push((*near, open(far)));
     }
+    let before = counts(run_dir, vip).await;
     let sent = send_resets(target, group.from, count, mark.as_bytes());
+    let after = counts(run_dir, vip).await;
     let entry = subject(group.entry);
     let end = Instant::now() + PATIENCE;
     let mut checks = Vec::new();
     for (near, out) in outs {
+        if let (Some(before), Some(after)) = (&before, &after)
+            && sent_to(near, vip, before, after) == 0
+        {
+            let name = &target.name;
+            checks.push(not_proven(
+                near,
+                format!("not tried: of {count} marked frames to VIP {name} none was for a backend here"),
+            ));
+            continue;
+        }
         let result = match (&sent, out) {
             (Err(why), _) => Err(format!("frames cannot be sent in by {entry}: {why}")),
             (_, Err(why)) => Err(format!("its other end cannot be listened at: {why}")),
@@ -197,17 +249,18 @@ async fn redirect(target: &Target, group: &Group<'_>) -> Vec<Check> {
                 )),
             },
         };
-        checks.push(check("redirect", near, result));
+        checks.push(Proof { check: check("redirect", near, result), is_proof: true });
     }
     checks
 }
 
 fn send_resets(target: &Target, from: &Side, count: usize, mark: &[u8]) -> Result<(), String> {
     let socket = open(from)?;
+    let nobody: IpAddr = if target.address.is_ipv4() { NOBODY.into() } else { NOBODY6.into() };
     for port in (0..count).map(|number| 1024 + number as u16) {
         let flow = Flow {
             macs: (MARK.0, target.mac.0),
-            source: SocketAddr::from((NOBODY, port)),
+            source: SocketAddr::from((nobody, port)),
             destination: SocketAddr::from((target.address, target.port)),
             tcp: true,
             flags: RST,

@@ -73,6 +73,7 @@ fn a_status() -> Status {
             dpid: "0000000000000001".to_owned(),
             openflow: "1.3".to_owned(),
             peer: "127.0.0.1:5".to_owned(),
+            role: "equal".to_owned(),
             connected_s: 6,
             ports_up: 2,
             packet_ins: 3,

@@ -48,6 +48,7 @@ pub fn status(status: &Status) -> String {
             switch.dpid.clone(),
             switch.openflow.clone(),
             switch.peer.clone(),
+            switch.role.clone(),
             format!("{} s", switch.connected_s),
             switch.ports_up.to_string(),
             switch.packet_ins.to_string(),
@@ -55,8 +56,17 @@ pub fn status(status: &Status) -> String {
             switch.flow_mods.to_string(),
         ]
     });
-    let head =
-        ["SWITCH", "OPENFLOW", "FROM", "CONNECTED", "PORTS UP", "PACKET-INS", "PACKET-OUTS", "FLOW-MODS"];
+    let head = [
+        "SWITCH",
+        "OPENFLOW",
+        "FROM",
+        "ROLE",
+        "CONNECTED",
+        "PORTS UP",
+        "PACKET-INS",
+        "PACKET-OUTS",
+        "FLOW-MODS",
+    ];
     table(&mut text, head, rows.collect());
     if let Some(balancer) = &status.classic {
         return text + &classic(balancer);

@@ -2,9 +2,11 @@
 
 mod model;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use model::{BROADCAST, Fabric, arp, host};
+use ofshim::core::net::Granularity;
 use ofshim::core::net::explain::{Asked, End as Party};
 use ofshim::core::{Forwarding, Settings};
 use openflow::{MacAddr, Version};
@@ -82,6 +84,112 @@ fn the_worked_example_h1_s1_s2_s3_h2() {
         assert_eq!(net.inject((1, 1), &udp(1, 2, 5001)), [(3, 1)]);
         assert_eq!(net.routes(2), 4);
     }
+}
+
+/// IP of another protocol from one host to another.
+fn of_protocol(from: u8, to: u8, protocol: u8) -> Vec<u8> {
+    let mut bytes = udp(from, to, 0);
+    bytes[23] = protocol;
+    bytes
+}
+
+#[test]
+fn what_is_not_tcp_or_udp_hides_no_ports() {
+    for version in BOTH {
+        // IGMP, IPv6 in IPv4, GRE, ESP, SCTP.
+        for protocol in [2, 41, 47, 50, 132] {
+            let mut net = fabric(version, 3, 3, &line(3));
+            announce(&mut net, 1, (1, 1));
+            announce(&mut net, 3, (3, 1));
+            let first = of_protocol(1, 3, protocol);
+            assert_eq!(net.inject((1, 1), &first), [(3, 1)], "{version}: {protocol}");
+            let before = net.packet_ins();
+            assert_eq!(net.inject((1, 1), &first), [(3, 1)]);
+            assert_eq!(net.packet_ins(), before, "it has its own entries");
+            // TCP and UDP between the same hosts have to be seen, and get entries of their own.
+            for (number, frame) in [of_protocol(1, 3, 6), udp(1, 3, 7), udp(1, 3, 8)].iter().enumerate() {
+                assert_eq!(net.inject((1, 1), frame), [(3, 1)]);
+                assert_eq!(net.packet_ins(), before + number + 1, "{version}: behind protocol {protocol}");
+                assert_eq!(net.inject((1, 1), frame), [(3, 1)]);
+            }
+            assert_eq!(net.packet_ins(), before + 3);
+            assert_eq!(net.routes(2), 8);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_gets_no_entry_that_hides_others() {
+    for version in BOTH {
+        let mut net = fabric(version, 3, 3, &line(3));
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 3, (3, 1));
+        let mut cut = udp(1, 3, 7);
+        cut[14] = 0x4f;
+        cut.truncate(40);
+        let mut length = udp(1, 3, 7);
+        length[12..14].copy_from_slice(&46_u16.to_be_bytes());
+        for frame in [cut, length] {
+            assert_eq!(net.inject((1, 1), &frame), [(3, 1)], "{version}: it goes on");
+            assert_eq!([1, 2, 3].map(|dpid| net.routes(dpid)), [0; 3]);
+        }
+        // As coarse as configured it has entries.
+        let settings = Settings { granularity: Granularity::Macs, ..Settings::default() };
+        let mut net = Fabric::new(version, settings, 1..=3, 3, &line(3));
+        announce(&mut net, 1, (1, 1));
+        announce(&mut net, 3, (3, 1));
+        let mut length = udp(1, 3, 7);
+        length[12..14].copy_from_slice(&46_u16.to_be_bytes());
+        assert_eq!(net.inject((1, 1), &length), [(3, 1)]);
+        assert_eq!(net.routes(2), 2);
+    }
+}
+
+/// UDP over IPv6 behind these extension headers, the first of them of this kind.
+fn udp6(from: u8, to: u8, port: u16, first: u8, extensions: &[u8]) -> Vec<u8> {
+    let mut bytes = [host(to).0, host(from).0].concat();
+    let length = u16::try_from(extensions.len() + 8).unwrap();
+    bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend([first, 64]);
+    bytes.extend(v6(from).octets());
+    bytes.extend(v6(to).octets());
+    bytes.extend(extensions);
+    bytes.extend(port.to_be_bytes());
+    bytes.extend([0, 80, 0, 8, 0, 0]);
+    bytes
+}
+
+fn v6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number))
+}
+
+#[test]
+fn ipv6_with_extension_headers_and_in_fragments_hides_no_ports() {
+    const OPTIONS: [u8; 8] = [17, 0, 1, 4, 0, 0, 0, 0];
+    const FIRST: [u8; 8] = [17, 0, 0, 1, 0, 0, 0, 7];
+    const LATER: [u8; 8] = [17, 0, 0, 9, 0, 0, 0, 7];
+    let mut net = fabric(Version::V1_3, 3, 3, &line(3));
+    announce(&mut net, 1, (1, 1));
+    announce(&mut net, 3, (3, 1));
+    let mut packet_ins = net.packet_ins();
+    for frame in [
+        udp6(1, 3, 1, 0, &OPTIONS),
+        udp6(1, 3, 2, 60, &OPTIONS),
+        udp6(1, 3, 3, 44, &FIRST),
+        udp6(1, 3, 3, 44, &LATER),
+        udp6(1, 3, 4, 17, &[]),
+        udp6(1, 3, 5, 17, &[]),
+    ] {
+        assert_eq!(net.inject((1, 1), &frame), [(3, 1)]);
+        assert_eq!(net.packet_ins(), packet_ins + 1, "{frame:x?} is seen");
+        assert_eq!(net.inject((1, 1), &frame), [(3, 1)]);
+        assert_eq!(net.packet_ins(), packet_ins + 1, "{frame:x?} has its entries");
+        packet_ins += 1;
+    }
+    // Another fragment of the same hosts is none of a flow's own.
+    assert_eq!(net.inject((1, 1), &udp6(1, 3, 9, 44, &LATER)), [(3, 1)]);
+    assert_eq!((net.packet_ins(), net.routes(2)), (packet_ins, 12));
 }
 
 #[test]

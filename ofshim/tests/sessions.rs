@@ -7,8 +7,8 @@ use std::time::Duration;
 use model::{BROADCAST, Model, Net, frame, host};
 use ofshim::core::{AskedRole, Command, ConnId, Controller, Event, Level, Settings};
 use openflow::{
-    ErrorKind, ErrorMsg, MacAddr, Message, NiciraMsg, PortNo, PortReason, PortStatus, RequestBody, Role,
-    RoleMsg, Version, Xid,
+    ErrorKind, ErrorMsg, MacAddr, Message, NiciraMsg, OnfMsg, PortNo, PortReason, PortStatus, RequestBody,
+    Role, RoleMsg, RoleStatus, Version, Xid,
 };
 
 /// What the controller says on a new connection to these bytes: its messages, whether it closes, its log.
@@ -280,7 +280,6 @@ fn a_role_is_asked_for_with_its_generation_and_a_refused_one_is_a_fault() {
         Version::V1_3 => Message::RoleReply(RoleMsg { role, generation_id: 7 }),
         Version::V1_0 => Message::Nicira(NiciraMsg::RoleReply(role)),
     };
-    let refused = Message::Error(ErrorMsg { kind: ErrorKind::RoleRequestStale, data: Vec::new() });
     for version in BOTH {
         let (_, asked) = asked_for_role(version);
         match version {
@@ -291,9 +290,14 @@ fn a_role_is_asked_for_with_its_generation_and_a_refused_one_is_a_fault() {
         }
         let mut answers =
             vec![(granted(version, Role::Master), true), (granted(version, Role::Slave), false)];
-        if version == Version::V1_3 {
-            answers.push((refused.clone(), false));
-        }
+        // Open vSwitch has an error of Nicira's for it in 1.0.
+        let kind = match version {
+            Version::V1_3 => ErrorKind::RoleRequestStale,
+            Version::V1_0 => ErrorKind::Vendor { vendor: 0x2320, kind: 1, code: 0x201 },
+        };
+        answers.push((Message::Error(ErrorMsg { kind, data: Vec::new() }), false));
+        let kind = ErrorKind::BadRequestBadExperimenter;
+        answers.push((Message::Error(ErrorMsg { kind, data: Vec::new() }), false));
         for (answer, goes_on) in answers {
             let (mut talk, _) = asked_for_role(version);
             let before = talk.messages.len();
@@ -305,6 +309,68 @@ fn a_role_is_asked_for_with_its_generation_and_a_refused_one_is_a_fault() {
             assert_eq!(talk.messages.len() > before, goes_on, "{answer:?}");
             assert_eq!(talk.warned("role"), !goes_on);
         }
+    }
+}
+
+fn error(kind: ErrorKind) -> Message {
+    Message::Error(ErrorMsg { kind, data: Vec::new() })
+}
+
+fn role_status(role: Role, reason: u8) -> Message {
+    let status = RoleStatus { role, reason, generation_id: 8, properties: Vec::new() };
+    Message::Onf(OnfMsg::RoleStatus(status))
+}
+
+/// A switch that has granted this role, or was asked for none.
+fn with_role(version: Version, role: Option<Role>) -> (Net, ConnId) {
+    let role = role.map(|role| AskedRole { role, generation_id: 7 });
+    let mut net = Net::new(Settings { role, ..Settings::learning() });
+    let conn = net.connect(Model::new(version, 1, 2));
+    (net, conn)
+}
+
+/// The role that `ofshim status` shows; `None` while the switch is not ready.
+fn shown_role(net: &Net) -> Option<String> {
+    net.controller.status(&[], net.now).switches.first().map(|switch| switch.role.clone())
+}
+
+#[test]
+fn a_role_that_is_lost_later_is_a_fault_too() {
+    let primary = Some(Role::Master);
+    for (version, asked, message, told) in [
+        (Version::V1_3, primary, role_status(Role::Slave, 0), "is secondary now, not primary: another"),
+        (Version::V1_3, primary, role_status(Role::Equal, 1), "is equal now, not primary: its configuration"),
+        (Version::V1_3, primary, error(ErrorKind::BadRequestIsSlave), "not primary any more"),
+        (Version::V1_3, Some(Role::Equal), error(ErrorKind::BadRequestIsSlave), "not equal any more"),
+        (Version::V1_3, None, role_status(Role::Slave, 1), "is secondary now, not equal"),
+        (Version::V1_3, None, error(ErrorKind::BadRequestIsSlave), "not equal any more"),
+        // As Open vSwitch tells a secondary controller of 1.0.
+        (Version::V1_0, primary, error(ErrorKind::BadRequestEperm), "not primary any more"),
+    ] {
+        let (mut net, s1) = with_role(version, asked);
+        let before = if asked == primary { "primary" } else { "equal" };
+        assert_eq!(shown_role(&net).as_deref(), Some(before), "{version}: {:?}", net.log);
+        net.send(s1, &message);
+        assert_eq!(net.closed, [s1], "{version}: {message:?}");
+        assert_eq!(net.logged("its role for this controller"), 1, "{:?}", net.log);
+        assert_eq!(net.logged(told), 1, "{told}: {:?}", net.log);
+        assert_eq!(shown_role(&net), None, "it is not ready any more");
+    }
+}
+
+#[test]
+fn a_role_that_stays_and_errors_of_others_end_nothing() {
+    for (version, asked, message, shown) in [
+        (Version::V1_3, Some(Role::Master), role_status(Role::Master, 1), "primary"),
+        (Version::V1_3, Some(Role::Master), error(ErrorKind::BadRequestEperm), "primary"),
+        (Version::V1_3, None, role_status(Role::Master, 1), "primary"),
+        (Version::V1_3, None, role_status(Role::Equal, 1), "equal"),
+        (Version::V1_0, None, error(ErrorKind::BadRequestEperm), "equal"),
+    ] {
+        let (mut net, s1) = with_role(version, asked);
+        net.send(s1, &message);
+        assert!(net.closed.is_empty(), "{version}: {message:?}: {:?}", net.log);
+        assert_eq!(shown_role(&net).as_deref(), Some(shown), "{version}: {message:?}");
     }
 }
 

@@ -116,13 +116,52 @@ fn frames_are_proven_to_come_through() {
     }
     assert_eq!(lb.read("conn")["total"], 0, "the proof opens no connection");
 
-    // Frames that are redirected into a veth without a program at the other end vanish, and nobody counts them.
+    // Frames that are redirected into a veth with neither a program nor receive offload at the other end vanish, and nobody
+    // counts them. Those that XDP sends back vanish without the program.
+    net.on(2, "ethtool -K eth0 gro off");
     let inode = net.on(2, "stat -L -c %i /proc/self/ns/net").trim().to_owned();
     remove_link(&lb, &format!("pass-{inode}-"));
     let ill = report(&lb, &[]);
     let of_port = |name: &str, number| check(&ill, name, &net.port(number))["status"].clone();
     assert_eq!(["tx", "redirect"].map(|name| of_port(name, 2)), ["fail", "fail"], "{ill:#}");
     assert_eq!(["tx", "redirect"].map(|name| of_port(name, 1)), ["ok", "ok"], "{ill:#}");
+}
+
+/// VIPs that refuse the proof's frames, and one for a range of ports that does not, whose one backend is host 1.
+const PARTLY_PROVABLE: &str = r#"
+[[vip]]
+name = "full"
+address = "10.0.1.1"
+port = 80
+mode = "fullnat"
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+
+[[vip]]
+name = "listed"
+address = "10.0.1.2"
+port = 80
+deny = ["192.0.2.0/24"]
+backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
+
+[[vip]]
+name = "range"
+address = "10.0.1.3"
+port = "8000-8010"
+backend = [{ address = "10.0.0.1" }]
+"#;
+
+#[test]
+fn what_refuses_the_frames_of_the_proof_is_no_fault() {
+    if !root("what_refuses_the_frames_of_the_proof_is_no_fault") {
+        return;
+    }
+    let net = Net::new(3);
+    let lb = Lb::with(&net, PARTLY_PROVABLE, &[1, 2]);
+    let report = report(&lb, &[]);
+    assert_eq!(report["status"], "ok", "{report:#}");
+    let what = |number| check(&report, "redirect", &net.port(number))["what"].as_str().unwrap().to_owned();
+    assert!(what(1).contains("VIP range") && what(1).contains("came out"), "{}", what(1));
+    assert!(what(2).starts_with("not tried: "), "{}", what(2));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::capture::{self, Incoming, Network};
 use super::shim::Shim;
 use super::{Comparison, Report};
 use crate::failure::{Failure, WRONG_INPUT};
+use crate::io::sys;
 use crate::{object, pcap};
 
 /// Larger captures are refused.
@@ -106,6 +107,11 @@ pub fn run(arguments: &EquivalenceArgs) -> Result<Report, Failure> {
     }
     let object = object::bytes(arguments.object.as_deref(), false)
         .map_err(|error| Failure::from(error).with_status(WRONG_INPUT))?;
+    if !sys::is_root() {
+        return Err(Failure::wrong(
+            "lb compare equivalence needs root, to load the XDP program: run it with sudo",
+        ));
+    }
     let shim = Shim::start(arguments.ofshim.as_deref(), &arguments.config)?;
     let mut comparison = Comparison::new(&object, &config.connections, &network.hosts, shim)
         .map_err(|error| Failure::from(error).with_status(WRONG_INPUT))?;

@@ -34,6 +34,9 @@ pub fn report(report: &Report) -> String {
         "{} frames compared, {} of them balanced, {} different; {} packet-ins",
         report.frames, report.balanced, report.different, report.packet_ins
     );
+    if report.different > 0 && report.flows == report.equal_flows {
+        out.push_str("what differs has no ports, and belongs to no flow\n");
+    }
     for (backend, frames) in &report.backends {
         let _ = writeln!(out, "  {frames} to {backend}");
     }
@@ -85,5 +88,7 @@ mod tests {
         ] {
             assert!(told.contains(line), "{line:?} is not in {told}");
         }
+        let told = report(&Report { different: 1, ..Report::default() });
+        assert!(told.contains("belongs to no flow"), "{told}");
     }
 }

@@ -565,6 +565,7 @@ impl Controller {
                 dpid: switch.dpid().to_string(),
                 openflow: session.link().version.to_string(),
                 peer: session.link().peer.clone(),
+                role: session.role().to_owned(),
                 connected_s: now.saturating_sub(session.since()).as_secs(),
                 ports_up: switch.ports().values().filter(|port| port.is_up()).count(),
                 packet_ins: switch.counters().packet_ins,

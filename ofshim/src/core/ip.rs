@@ -10,14 +10,25 @@ use super::frame::head;
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
 /// Protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// ICMPv6 type of a neighbour advertisement.
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const IPV6_HEADER_BYTES: usize = 40;
+/// Headers between that of IPv6 and the transport's (RFC 8200, 4; RFC 4302): hop-by-hop, routing, fragment,
+/// authentication, destination options.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
 
 /// The part of an IP header that names a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +37,13 @@ pub struct Ip {
     pub src: IpAddr,
     /// Destination address, of the same family.
     pub dst: IpAddr,
-    /// Protocol; in IPv6 the first next header.
+    /// Protocol; in IPv6 what is behind the extension headers, and in fragments but the first the fragment header's own
+    /// number, as Open vSwitch matches it.
     pub protocol: u8,
-    /// TCP or UDP ports, zeros in fragments but the first; `None` for other protocols.
+    /// TCP, UDP or SCTP ports, zeros in IPv4 fragments but the first; `None` for other protocols.
     pub ports: Option<(u16, u16)>,
+    /// Whether this is only a part of a packet.
+    pub fragment: bool,
     /// The message, if this is neighbour discovery.
     pub neighbour: Option<Neighbour>,
 }
@@ -73,28 +87,70 @@ fn v4(packet: &[u8]) -> Option<Ip> {
     let address = |at: usize| -> Option<IpAddr> {
         Some(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?).into())
     };
-    let offset = be16(packet, 6)? & 0x1fff;
+    // More fragments, or an offset (RFC 791, 3.1).
+    let part = be16(packet, 6)? & 0x3fff;
     let ports = match protocol {
-        TCP | UDP if offset != 0 => Some((0, 0)),
-        TCP | UDP => Some((be16(packet, length)?, be16(packet, length + 2)?)),
-        _ => None,
+        TCP | UDP | SCTP if part & 0x1fff != 0 => Some((0, 0)),
+        _ => ports(protocol, packet.get(length..)?)?,
     };
-    Some(Ip { src: address(12)?, dst: address(16)?, protocol, ports, neighbour: None })
+    Some(Ip { src: address(12)?, dst: address(16)?, protocol, ports, fragment: part != 0, neighbour: None })
+}
+
+/// The ports of a transport header; `None` if it is cut short.
+#[expect(
+    clippy::option_option,
+    reason = "a header without ports is another thing than one that cannot be read"
+)]
+fn ports(protocol: u8, header: &[u8]) -> Option<Option<(u16, u16)>> {
+    match protocol {
+        TCP | UDP | SCTP => Some(Some((be16(header, 0)?, be16(header, 2)?))),
+        _ => Some(None),
+    }
 }
 
 fn v6(packet: &[u8]) -> Option<Ip> {
     if packet.first()? >> 4 != 6 {
         return None;
     }
-    let protocol = *packet.get(6)?;
+    let next = *packet.get(6)?;
     let (src, dst) = (v6_address(packet, 8)?, v6_address(packet, 24)?);
     let rest = packet.get(IPV6_HEADER_BYTES..)?;
-    let ports = match protocol {
-        TCP | UDP => Some((be16(rest, 0)?, be16(rest, 2)?)),
-        _ => None,
-    };
-    let neighbour = if protocol == ICMPV6 { neighbour(rest) } else { None };
-    Some(Ip { src: src.into(), dst: dst.into(), protocol, ports, neighbour })
+    let Behind { protocol, header, fragment } = behind_extensions(next, rest)?;
+    let ports = ports(protocol, header)?;
+    let neighbour = if next == ICMPV6 { neighbour(rest) } else { None };
+    Some(Ip { src: src.into(), dst: dst.into(), protocol, ports, fragment, neighbour })
+}
+
+/// What is behind the extension headers.
+struct Behind<'a> {
+    protocol: u8,
+    header: &'a [u8],
+    fragment: bool,
+}
+
+/// Follows extension headers as Open vSwitch does: in fragments but the first it stops at the fragment header. `None` if
+/// one is cut short.
+fn behind_extensions(mut next: u8, mut rest: &[u8]) -> Option<Behind<'_>> {
+    let mut fragment = false;
+    loop {
+        let length = match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => (usize::from(*rest.get(1)?) + 1) * 8,
+            // In units of four octets, less two of them.
+            AUTHENTICATION => (usize::from(*rest.get(1)?) + 2) * 4,
+            FRAGMENT => {
+                // Offset and "more fragments"; two bits between them are reserved (RFC 8200, 4.5).
+                let part = be16(rest, 2)? & 0xfff9;
+                fragment |= part != 0;
+                if part & 0xfff8 != 0 {
+                    return Some(Behind { protocol: FRAGMENT, header: rest, fragment });
+                }
+                8
+            }
+            protocol => return Some(Behind { protocol, header: rest, fragment }),
+        };
+        next = *rest.first()?;
+        rest = rest.get(length..)?;
+    }
 }
 
 fn neighbour(message: &[u8]) -> Option<Neighbour> {
@@ -202,6 +258,41 @@ mod tests {
             assert_eq!(Ip::parse(ETHERTYPE_IPV4, &v4_packet(6, 0)[..length]), None, "{length}");
         }
         assert_eq!(Ip::parse(ETHERTYPE_IPV6, &v4_packet(6, 0)), None);
+    }
+
+    /// UDP from port 40000 to 80 behind these extension headers.
+    fn v6_packet(first: u8, extensions: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 0, first, 64];
+        packet.extend([1; 32]);
+        packet.extend(extensions);
+        packet.extend([0x9c, 0x40, 0, 80, 0, 8, 0, 0]);
+        packet
+    }
+
+    #[test]
+    fn what_is_behind_extension_headers_and_in_fragments_of_v6() {
+        let read = |first, extensions: &[u8]| {
+            let ip = Ip::parse(ETHERTYPE_IPV6, &v6_packet(first, extensions)).unwrap();
+            (ip.protocol, ip.ports, ip.fragment)
+        };
+        let ports = Some((40000, 80));
+        assert_eq!(read(UDP, &[]), (UDP, ports, false));
+        // Hop-by-hop of 16 bytes, then destination options.
+        let mut options = vec![DESTINATION, 1, 1, 12];
+        options.resize(16, 0);
+        options.extend([UDP, 0, 1, 4, 0, 0, 0, 0]);
+        assert_eq!(read(HOP_BY_HOP, &options), (UDP, ports, false));
+        assert_eq!(read(AUTHENTICATION, &[UDP, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]), (UDP, ports, false));
+        assert_eq!(read(FRAGMENT, &[UDP, 0, 0, 0, 0, 0, 0, 7]), (UDP, ports, false), "atomic (RFC 6946)");
+        assert_eq!(read(FRAGMENT, &[UDP, 0, 0, 1, 0, 0, 0, 7]), (UDP, ports, true), "the first");
+        assert_eq!(read(FRAGMENT, &[UDP, 0, 0, 9, 0, 0, 0, 7]), (FRAGMENT, None, true), "a later one");
+        assert_eq!(read(50, &[]), (50, None, false), "ESP hides what is behind it");
+        let whole = v6_packet(HOP_BY_HOP, &options);
+        for length in 0..whole.len() - 4 {
+            assert_eq!(Ip::parse(ETHERTYPE_IPV6, &whole[..length]), None, "{length}");
+        }
+        // A length beyond the packet.
+        assert_eq!(Ip::parse(ETHERTYPE_IPV6, &v6_packet(ROUTING, &[UDP, 255, 0, 0, 0, 0, 0, 0])), None);
     }
 
     #[test]

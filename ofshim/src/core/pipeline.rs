@@ -17,12 +17,14 @@ use openflow::{
 use super::cookie::{Purpose, Sequence, cookie};
 use super::entries::{Entry, Key};
 use super::frame::ETHERTYPE_ARP;
-use super::ip::{ETHERTYPE_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT};
+use super::ip::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, SCTP, TCP, UDP};
 
 /// Priority of a table-miss entry (1.3, 5.4).
 const PRIORITY_MISS: u16 = 0;
 /// Priority of entries that forward.
 const PRIORITY_FORWARD: u16 = 100;
+/// Priority of routes' entries that match more than one flow: what has an entry of its own takes that.
+const PRIORITY_COARSE: u16 = 99;
 /// Priority of entries that lead to a host from wherever: traffic with an entry of its own takes that.
 const PRIORITY_AHEAD: u16 = 90;
 /// Priority of entries that show the controller who answers for which address, before those ways carry the answers.
@@ -61,6 +63,8 @@ const FLOW_FIELDS: &[&str] = &[
     "TCP_DST",
     "UDP_SRC",
     "UDP_DST",
+    "SCTP_SRC",
+    "SCTP_DST",
 ];
 
 /// The fields that entries for connections match.
@@ -198,6 +202,16 @@ impl Layout {
         }
     }
 
+    /// The table and priority of an entry for `purpose` with this match: routes' entries that match more than one flow
+    /// stand below those that match one.
+    #[must_use]
+    pub fn place_of(self, purpose: Purpose, match_: &Match) -> (TableId, u16) {
+        match self.place(purpose) {
+            (table, _) if purpose == Purpose::Route && is_coarse(match_) => (table, PRIORITY_COARSE),
+            place => place,
+        }
+    }
+
     /// The flow-mod for the table-miss entry of `table`; `None` where the version has none.
     #[must_use]
     pub fn miss(self, table: &TableSpec) -> Option<FlowMod> {
@@ -263,7 +277,7 @@ impl Layout {
         sequence: Sequence,
         timeouts: Timeouts,
     ) -> Result<FlowMod, NotAdmitted> {
-        let (table_id, priority) = self.place(purpose);
+        let (table_id, priority) = self.place_of(purpose, &match_);
         let flow_mod = FlowMod {
             cookie: cookie(purpose, sequence),
             table_id,
@@ -345,7 +359,7 @@ impl Layout {
     /// The flow-mod that deletes what [`Self::add_route`] added.
     #[must_use]
     pub fn delete_route(self, purpose: Purpose, match_: Match) -> FlowMod {
-        let (table_id, priority) = self.place(purpose);
+        let (table_id, priority) = self.place_of(purpose, &match_);
         self.delete_as(table_id, priority, match_, cookie(purpose, Sequence::default()))
     }
 
@@ -420,6 +434,24 @@ impl Miss {
             Self::Goto(table) => vec![Instruction::GotoTable(table)],
             Self::Controller => vec![Instruction::ApplyActions(vec![Action::to_controller()])],
         }
+    }
+}
+
+/// Whether a match is of more than one flow: of every EtherType, of every protocol of IP, or of every port.
+fn is_coarse(match_: &Match) -> bool {
+    let (mut ethertype, mut protocol, mut ports) = (None, None, false);
+    for field in &match_.fields {
+        match *field {
+            MatchField::EthType(value) => ethertype = Some(value),
+            MatchField::IpProto(value) => protocol = Some(value),
+            MatchField::TcpSrc(_) | MatchField::UdpSrc(_) | MatchField::SctpSrc(_) => ports = true,
+            _ => {}
+        }
+    }
+    match (ethertype, protocol) {
+        (None, _) | (Some(ETHERTYPE_IPV4 | ETHERTYPE_IPV6), None) => true,
+        (_, Some(TCP | UDP | SCTP)) => !ports,
+        _ => false,
     }
 }
 
@@ -514,6 +546,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn entries_of_one_flow_go_before_those_of_many() {
+        let ip = Match::new().in_port(PortNo(1)).eth_dst(KEY.dst).eth_src(KEY.src).no_vlan();
+        let v4 = ip.clone().eth_type(ETHERTYPE_IPV4);
+        for (match_, priority) in [
+            (ip.clone(), PRIORITY_COARSE),
+            (v4.clone(), PRIORITY_COARSE),
+            (v4.clone().ip_proto(SCTP), PRIORITY_COARSE),
+            (v4.clone().ip_proto(TCP).tcp_src(1).tcp_dst(2), PRIORITY_FORWARD),
+            (v4.clone().ip_proto(47), PRIORITY_FORWARD),
+            (ip.eth_type(0x88f7), PRIORITY_FORWARD),
+        ] {
+            for layout in [Layout::Three, Layout::Single(Version::V1_0)] {
+                let sequence = Sequence::default();
+                let add =
+                    layout.add_route(Purpose::Route, match_.clone(), PortNo(2), sequence, NEVER).unwrap();
+                assert_eq!(add.priority, priority, "{match_:?}");
+                let delete = layout.delete_route(Purpose::Route, match_.clone());
+                assert_eq!((delete.table_id, delete.priority), (add.table_id, priority));
+                assert_eq!(layout.place_of(Purpose::Balance, &match_), layout.place(Purpose::Balance));
+            }
+        }
+        const { assert!(PRIORITY_COARSE > PRIORITY_STEER && PRIORITY_COARSE < PRIORITY_FORWARD) };
     }
 
     #[test]

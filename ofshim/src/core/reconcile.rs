@@ -112,7 +112,7 @@ impl Found {
         }
         let usable = cookie::read(flow.cookie).and_then(|(purpose, sequence)| {
             let (key, out) = (key_of(&flow.match_)?, out_of(&flow.instructions).ok()?);
-            let placed = layout.place(purpose) == (flow.table_id, flow.priority);
+            let placed = layout.place_of(purpose, &flow.match_) == (flow.table_id, flow.priority);
             let sane = placed && purpose != Purpose::TableMiss && out.is_none() == (purpose == Purpose::Hold);
             sane.then_some((key, Entry { purpose, out, sequence, since: Duration::ZERO }))
         });
@@ -202,7 +202,7 @@ impl Found {
 /// The entry as one of a route, if it is one.
 fn route_of(flow: &FlowStats, layout: Layout, delete: &FlowMod) -> Option<FoundRoute> {
     let (purpose, sequence) = cookie::read(flow.cookie)?;
-    let placed = layout.place(purpose) == (flow.table_id, flow.priority);
+    let placed = layout.place_of(purpose, &flow.match_) == (flow.table_id, flow.priority);
     let (key, in_port) = match purpose {
         Purpose::Route | Purpose::Ahead => {
             let (key, in_port) = FlowKey::of_match(&flow.match_)?;

@@ -73,6 +73,12 @@ impl Requests {
         self.barriers < MAX_BARRIERS
     }
 
+    /// Whether a role was asked for and not granted yet.
+    #[must_use]
+    pub fn waits_for_role(&self) -> bool {
+        self.open.values().any(|(asked, _)| *asked == Asked::Role)
+    }
+
     /// Whether counters were asked for and did not come yet.
     #[must_use]
     pub fn wait_for_counters(&self) -> bool {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use openflow::{
     ErrorKind, ErrorMsg, FlowRemoved, FrameError, FrameRef, Framer, GroupId, Hello, Message, NiciraMsg,
-    OnfMsg, PacketInRef, Port, PortNo, PortStats, PortStatus, Version, Xid,
+    OnfMsg, PacketInRef, Port, PortNo, PortStats, PortStatus, Role, Version, Xid,
 };
 
 use super::balance::proactive::{self, FoundStanding};
@@ -27,6 +27,7 @@ use super::requests::Requests;
 use super::switch::Switch;
 
 mod handshake;
+mod role;
 
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -66,6 +67,8 @@ pub struct Session {
     asked: Option<Duration>,
     measured: Duration,
     switch: Option<Switch>,
+    /// The role of this controller, as far as it is known.
+    role: Role,
     /// What it was asked and has not answered yet.
     requests: Requests,
     /// The last bundle.
@@ -145,6 +148,7 @@ impl Session {
             asked: None,
             measured: ctx.now,
             switch: None,
+            role: Role::Equal,
             requests: Requests::default(),
             bundle: 1,
             knows_bundles: false,
@@ -375,6 +379,9 @@ impl Session {
         message: Message,
         ctx: &mut Context<'_>,
     ) -> Result<Option<Raised<'static>>, Refusal> {
+        if let Message::Error(error) = &message {
+            self.check_role(error, ctx)?;
+        }
         match message {
             Message::EchoRequest(data) => self.link.send_as(&Message::EchoReply(data), xid, ctx),
             Message::EchoReply(_) => {
@@ -388,6 +395,7 @@ impl Session {
             Message::Nicira(NiciraMsg::RoleReply(granted)) => {
                 return self.granted(xid, granted, ctx).map(|()| None);
             }
+            Message::Onf(OnfMsg::RoleStatus(status)) => self.role_changed(&status, ctx)?,
             Message::FeaturesReply(features) if self.stage == Stage::Features => {
                 return self.features(features).map(Some);
             }

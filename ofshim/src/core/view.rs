@@ -175,6 +175,8 @@ pub struct Switch {
     pub openflow: String,
     /// The address that it connected from.
     pub peer: String,
+    /// This controller's role there: `primary` (master), `equal` or `secondary` (slave).
+    pub role: String,
     /// Seconds since it connected.
     pub connected_s: u64,
     /// How many of its ports are up.

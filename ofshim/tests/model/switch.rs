@@ -6,7 +6,7 @@ use std::time::Duration;
 use openflow::{
     Action, BufferId, BundleControl, BundleControlKind, Cookie, DatapathId, ErrorKind, ErrorMsg,
     FeaturesReply, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, FlowStats, Hello,
-    Instruction, MacAddr, Match, MatchField, Message, MultipartReply, NxAction, OnfMsg, PacketIn,
+    Instruction, MacAddr, Match, MatchField, Message, MultipartReply, NiciraMsg, NxAction, OnfMsg, PacketIn,
     PacketInReason, Port, PortNo, PortStats, ReplyBody, RequestBody, SwitchDesc, TableId, VLAN_PRESENT,
     Version, Xid,
 };
@@ -267,6 +267,10 @@ impl Model {
                     self.act(action, in_port, &mut data);
                 }
             }
+            Message::RoleRequest(role) => self.reply(&Message::RoleReply(role), xid),
+            Message::Nicira(NiciraMsg::RoleRequest(role)) => {
+                self.reply(&Message::Nicira(NiciraMsg::RoleReply(role)), xid);
+            }
             Message::Hello(_) | Message::SetConfig(_) | Message::Error(_) | Message::EchoReply(_) => {}
             other => panic!("not modelled: {other:?}"),
         }
@@ -522,6 +526,23 @@ fn effective(mut match_: Match) -> Match {
     match_
 }
 
+/// What Open vSwitch takes for the protocol of an IPv6 packet: it looks behind extension headers, but for fragments
+/// other than the first. What is cut short has none.
+fn behind_extensions(packet: &[u8]) -> (u8, &[u8]) {
+    let (mut next, mut rest) = (packet[6], &packet[40..]);
+    loop {
+        let Some(head) = rest.get(..8) else { return (next, rest) };
+        let length = match next {
+            44 if u16::from_be_bytes([head[2], head[3]]) >= 8 => return (44, rest),
+            44 => 8,
+            0 | 43 | 60 => (usize::from(head[1]) + 1) * 8,
+            _ => return (next, rest),
+        };
+        next = head[0];
+        rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
 fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
     let tag = (frame[12..14] == [0x81, 0x00])
         .then(|| VLAN_PRESENT | (u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff));
@@ -531,10 +552,11 @@ fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
     let be16 = |bytes: &[u8], at: usize| bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
     let v4 = (ethertype == 0x0800).then_some(packet);
     let v6 = (ethertype == 0x86dd).then_some(packet);
-    let protocol = v4.map(|p| p[9]).or(v6.map(|p| p[6]));
+    let behind = v6.map(behind_extensions);
+    let protocol = v4.map(|p| p[9]).or(behind.map(|(protocol, _)| protocol));
     let transport = |wanted: u8| {
         let later = v4.is_some_and(|p| be16(p, 6).unwrap() & 0x1fff != 0);
-        let rest = v4.map(|p| &p[usize::from(p[0] & 15) * 4..]).or(v6.map(|p| &p[40..]));
+        let rest = v4.map(|p| &p[usize::from(p[0] & 15) * 4..]).or(behind.map(|(_, rest)| rest));
         let rest = if later { Some(&[0, 0, 0, 0][..]) } else { rest };
         rest.filter(|_| protocol == Some(wanted))
     };
@@ -555,6 +577,8 @@ fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
         MatchField::TcpDst(value) => transport(6).is_some_and(|t| be16(t, 2) == Some(*value)),
         MatchField::UdpSrc(value) => transport(17).is_some_and(|t| be16(t, 0) == Some(*value)),
         MatchField::UdpDst(value) => transport(17).is_some_and(|t| be16(t, 2) == Some(*value)),
+        MatchField::SctpSrc(value) => transport(132).is_some_and(|t| be16(t, 0) == Some(*value)),
+        MatchField::SctpDst(value) => transport(132).is_some_and(|t| be16(t, 2) == Some(*value)),
         MatchField::Icmpv6Type(value) => v6.is_some_and(|p| p[6] == 58 && p[40] == *value),
         other => panic!("not modelled: {other:?}"),
     })

@@ -547,14 +547,10 @@ pub const fn side_of_reason(reason: Reason) -> Option<Side> {
     }
 }
 
-/// Whether the frame is a part of a packet, so that its flow does not tell the others'.
+/// Whether the frame is a whole packet with ports: of a part of one the flow does not tell the others'.
 #[must_use]
-pub fn is_whole(frame: &Frame, bytes: &[u8]) -> bool {
-    let at = if frame.vlan.is_some() { 18 } else { 14 };
-    // More fragments, or an offset (RFC 791, 3.1).
-    let v4 = frame.ethertype != super::ip::ETHERTYPE_IPV4
-        || bytes.get(at + 6..at + 8).is_some_and(|field| field[0] & 0x3f == 0 && field[1] == 0);
-    v4 && frame.ip.is_some_and(|ip| ip.ports.is_some())
+pub fn is_whole(frame: &Frame) -> bool {
+    frame.ip.is_some_and(|ip| !ip.fragment && ip.ports.is_some())
 }
 
 /// Whether both sides of a connection have ended it, or one has reset it.

@@ -456,7 +456,7 @@ impl Network {
             return Next::Stop("");
         }
         let pinned = self.balancer.as_ref().and_then(|balancer| {
-            let whole = is_whole(&context.frame, context.packet.data);
+            let whole = is_whole(&context.frame);
             balancer.connection_of(side, &came, &goes).filter(|_| whole)
         });
         match pinned {

@@ -330,6 +330,7 @@ impl Network {
             dst,
             protocol: asked.protocol,
             ports: asked.ports,
+            fragment: false,
             neighbour: None,
         });
         let ethertype = if ip.is_some_and(|ip| ip.src.is_ipv6()) { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use openflow::{MacAddr, Match, MatchField, PortNo, VLAN_PRESENT, Version};
 
 use crate::core::frame::Frame;
-use crate::core::ip::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::core::ip::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, SCTP, TCP, UDP};
 use crate::core::learn::Station;
 
 /// How much of a frame an entry matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Granularity {
-    /// Port, VLAN, MACs, IP addresses, protocol, TCP and UDP ports.
+    /// Port, VLAN, MACs, IP addresses, protocol, TCP, UDP and SCTP ports.
     #[default]
     FiveTuple,
     /// VLAN, MACs, IP addresses; not the port.
@@ -39,10 +39,6 @@ impl Granularity {
 const FIRST_ETHERTYPE: u16 = 0x0600;
 /// Tags, behind which the switch may see another EtherType than this controller.
 const ETHERTYPE_TAGS: [u16; 2] = [0x8100, 0x88a8];
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-/// Protocols that a switch finds without going through extension headers.
-const PLAIN_PROTOCOLS: [u8; 4] = [1, TCP, UDP, 58];
 
 /// The IP part of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +49,7 @@ pub struct IpKey {
     pub dst: IpAddr,
     /// Protocol, if it is matched.
     pub protocol: Option<u8>,
-    /// TCP or UDP ports, if they are matched.
+    /// TCP, UDP or SCTP ports, if they are matched.
     pub ports: Option<(u16, u16)>,
 }
 
@@ -75,7 +71,8 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// The key of a frame's flow. Without `v6`, IPv6 is matched by its MACs alone: 1.0 cannot do more.
+    /// The key of a frame's flow. Without `v6`, IPv6 is matched by its MACs alone, and SCTP without its ports: 1.0 cannot
+    /// do more.
     #[must_use]
     pub fn of(frame: &Frame, granularity: Granularity, v6: bool) -> Self {
         let by_port = matches!(granularity, Granularity::FiveTuple | Granularity::PortAddresses);
@@ -92,11 +89,19 @@ impl FlowKey {
             return macs;
         }
         let ip = frame.ip.filter(|_| v6 || frame.ethertype != ETHERTYPE_IPV6).map(|ip| {
-            let fine = granularity == Granularity::FiveTuple && PLAIN_PROTOCOLS.contains(&ip.protocol);
-            let protocol = fine.then_some(ip.protocol);
-            IpKey { src: ip.src, dst: ip.dst, protocol, ports: ip.ports.filter(|_| fine) }
+            let fine = granularity == Granularity::FiveTuple;
+            let ports = ip.ports.filter(|_| fine && (v6 || ip.protocol != SCTP));
+            IpKey { src: ip.src, dst: ip.dst, protocol: fine.then_some(ip.protocol), ports }
         });
         Self { ethertype: Some(frame.ethertype), ip, ..macs }
+    }
+
+    /// Whether an entry for such a frame would match flows that are none of its own, and hide their ports: frames without
+    /// an EtherType (IEEE 802.3), and IP whose headers cannot be read to the ports.
+    #[must_use]
+    pub const fn hides_others(frame: &Frame) -> bool {
+        let is_ip = matches!(frame.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6);
+        frame.ethertype < FIRST_ETHERTYPE || (is_ip && frame.ip.is_none())
     }
 
     /// The key of entries that lead to a station from wherever.
@@ -211,6 +216,9 @@ impl IpKey {
         match (self.protocol, self.ports) {
             (Some(TCP), Some((src, dst))) => match_.tcp_src(src).tcp_dst(dst),
             (Some(UDP), Some((src, dst))) => match_.udp_src(src).udp_dst(dst),
+            (Some(SCTP), Some((src, dst))) => {
+                match_.with(MatchField::SctpSrc(src)).with(MatchField::SctpDst(dst))
+            }
             _ => match_,
         }
     }
@@ -246,8 +254,12 @@ impl Reading {
             MatchField::Ipv4Dst { value, mask: None } => self.to = Some(value.into()),
             MatchField::Ipv6Src { value, mask: None } => self.from = Some(value.into()),
             MatchField::Ipv6Dst { value, mask: None } => self.to = Some(value.into()),
-            MatchField::TcpSrc(port) | MatchField::UdpSrc(port) => self.ports.0 = Some(port),
-            MatchField::TcpDst(port) | MatchField::UdpDst(port) => self.ports.1 = Some(port),
+            MatchField::TcpSrc(port) | MatchField::UdpSrc(port) | MatchField::SctpSrc(port) => {
+                self.ports.0 = Some(port);
+            }
+            MatchField::TcpDst(port) | MatchField::UdpDst(port) | MatchField::SctpDst(port) => {
+                self.ports.1 = Some(port);
+            }
             _ => return None,
         }
         Some(())
@@ -284,8 +296,12 @@ mod tests {
     use super::*;
 
     fn tcp(vlan: Option<u16>) -> Vec<u8> {
+        v4(vlan, TCP)
+    }
+
+    fn v4(vlan: Option<u16>, protocol: u8) -> Vec<u8> {
         let mut frame = crate::core::frame::head(MacAddr([2; 6]), MacAddr([4; 6]), vlan, ETHERTYPE_IPV4);
-        frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, TCP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
         frame.extend([0x9c, 0x40, 0, 80]);
         frame.resize(60, 0);
         frame
@@ -305,6 +321,21 @@ mod tests {
                 assert_eq!(key.reversed().unwrap().spread(), key.spread(), "both directions take one way");
             }
         }
+    }
+
+    #[test]
+    fn every_protocol_is_matched_and_sctp_with_its_ports() {
+        for protocol in [1, 2, TCP, UDP, 47, 50, SCTP] {
+            let frame = Frame::parse(&v4(None, protocol)).unwrap();
+            let key = FlowKey::of(&frame, Granularity::FiveTuple, true);
+            let ip = key.ip.unwrap();
+            let has_ports = [TCP, UDP, SCTP].contains(&protocol);
+            assert_eq!((ip.protocol, ip.ports.is_some()), (Some(protocol), has_ports));
+            assert_eq!(FlowKey::of_match(&key.to_match(PortNo(3))), Some((key, PortNo(3))));
+        }
+        let frame = Frame::parse(&v4(None, SCTP)).unwrap();
+        let ip = FlowKey::of(&frame, Granularity::FiveTuple, false).ip.unwrap();
+        assert_eq!((ip.protocol, ip.ports), (Some(SCTP), None), "1.0 has no ports for it");
     }
 
     #[test]

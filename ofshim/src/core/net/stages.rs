@@ -7,7 +7,7 @@ use openflow::{DatapathId, PacketInRef, PortNo};
 use super::hosts::Learned;
 use super::proxy::ASKER;
 use super::routing::SeenFrom;
-use super::{Network, Out};
+use super::{FlowKey, Network, Out};
 use crate::core::balance::probe::PROBER;
 use crate::core::discover::{self, Fate as Heard, is_discovery};
 use crate::core::entries::Key;
@@ -339,7 +339,10 @@ impl Network {
         let Some(way) = self.plan(context.at, to, &key) else {
             return Next::Stop("there is no way to the destination");
         };
-        if self.settings.proactive && self.known.vip_of(context.frame.dst).is_none() {
+        let is_ahead = self.settings.proactive && self.known.vip_of(context.frame.dst).is_none();
+        let hides = self.is_fine(&context.frame) && FlowKey::hides_others(&context.frame);
+        if is_ahead || hides {
+            // Its way is there already, or each switch of the way asks for itself.
             let out: Vec<PortNo> = way.first().map(|(_, out)| *out).into_iter().collect();
             let sent = self.sent_on(&context.packet, context.at.dpid, &out);
             self.out.extend(sent);

@@ -176,14 +176,18 @@ impl Network {
     /// one flow takes no answers of another, else as configured.
     #[must_use]
     pub(super) fn key_of(&self, frame: &Frame) -> FlowKey {
-        let of_service = |address: IpAddr| self.known.has_service(address);
-        let steered = frame.ip.is_some_and(|ip| of_service(ip.src) || of_service(ip.dst));
-        let granularity = if steered || self.balancer.is_some() {
-            Granularity::FiveTuple
-        } else {
-            self.settings.granularity
-        };
+        let granularity =
+            if self.is_fine(frame) { Granularity::FiveTuple } else { self.settings.granularity };
         FlowKey::of(frame, granularity, self.v6)
+    }
+
+    /// Whether a frame's entries have to match its flow alone.
+    #[must_use]
+    pub(super) fn is_fine(&self, frame: &Frame) -> bool {
+        let of_service = |address: IpAddr| self.known.has_service(address);
+        self.settings.granularity == Granularity::FiveTuple
+            || self.balancer.is_some()
+            || frame.ip.is_some_and(|ip| of_service(ip.src) || of_service(ip.dst))
     }
 
     /// Ends the routes from and to backends whose entries match more than one flow: they would take answers of others,

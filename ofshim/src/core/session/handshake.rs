@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openflow::{
     BundleAdd, BundleControl, BundleControlKind, BundleFlags, ErrorMsg, FeaturesReply, FlowMod, Message,
-    MultipartReply, MultipartRequest, NiciraMsg, OnfMsg, PortNo, ReplyBody, RequestBody, Role, RoleMsg,
+    MultipartReply, MultipartRequest, NiciraMsg, OnfMsg, PortNo, ReplyBody, RequestBody, RoleMsg,
     SwitchConfig, Version, Xid,
 };
 
@@ -58,20 +58,7 @@ impl Session {
         self.request(&request, Asked::Role, ctx);
     }
 
-    /// The switch says which role is in force. Another one than asked for is a fault.
-    pub(super) fn granted(&mut self, xid: Xid, granted: Role, ctx: &mut Context<'_>) -> Result<(), Refusal> {
-        if self.requests.asked(xid) != Some(&Asked::Role) {
-            return Ok(());
-        }
-        self.requests.take(xid);
-        if ctx.settings.role.is_some_and(|asked| asked.role != granted) {
-            return Err(Refusal::silent(format!("it gave the role {granted:?}, which was not asked for")));
-        }
-        self.ask_for_ports(ctx);
-        Ok(())
-    }
-
-    fn ask_for_ports(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn ask_for_ports(&mut self, ctx: &mut Context<'_>) {
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.link.send(&Message::SetConfig(config), ctx);
         // Extensions are used for balancing alone.
