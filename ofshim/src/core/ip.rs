@@ -188,13 +188,13 @@ pub fn advertisement(asker: (MacAddr, Ipv6Addr), owner: (MacAddr, Ipv6Addr), vla
 /// The frame that asks whether somebody has `target`, as duplicate address detection does (RFC 4862, 5.4.2): from `::`,
 /// without an option, to the station `to`, or to the target's group (RFC 4291, 2.7.1; RFC 2464, 7).
 #[must_use]
-pub fn solicitation(to: Option<MacAddr>, from: MacAddr, target: Ipv6Addr) -> Vec<u8> {
+pub fn solicitation(to: Option<MacAddr>, from: MacAddr, target: Ipv6Addr, vlan: Option<u16>) -> Vec<u8> {
     let [.., a, b, c] = target.octets();
     let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
     let to = to.unwrap_or(MacAddr([0x33, 0x33, 0xff, a, b, c]));
     let mut message = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     message.extend(target.octets());
-    packet(head(to, from, None, ETHERTYPE_IPV6), Ipv6Addr::UNSPECIFIED, group, message)
+    packet(head(to, from, vlan, ETHERTYPE_IPV6), Ipv6Addr::UNSPECIFIED, group, message)
 }
 
 /// A message of ICMPv6 behind a frame's head, with its checksum.

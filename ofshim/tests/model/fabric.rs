@@ -24,6 +24,9 @@ pub struct Fabric {
     pub stations: BTreeMap<End, Station>,
     /// Ports whose frames are lost on the wire.
     pub eaten: BTreeSet<End>,
+    /// Ports whose discovery frames take so long on the wire, and those that are on their way.
+    pub slow: BTreeMap<End, Duration>,
+    under_way: Vec<(Duration, End, Vec<u8>)>,
     /// Frames that came out where no wire is.
     pub arrived: Vec<(End, Vec<u8>)>,
     /// Frames that passed a wire.
@@ -46,6 +49,8 @@ impl Fabric {
             bridges: Vec::new(),
             stations: BTreeMap::new(),
             eaten: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            under_way: Vec::new(),
             arrived: Vec::new(),
             passed: Vec::new(),
         };
@@ -111,7 +116,10 @@ impl Fabric {
         }
         if let Some(to) = self.wires.get(&from).copied() {
             self.passed.push((from, frame.clone()));
-            self.arrive(to, &frame);
+            match self.slow.get(&from).filter(|_| frame[12..14] == [0x88, 0xcc]) {
+                Some(delay) => self.under_way.push((self.net.now + *delay, to, frame)),
+                None => self.arrive(to, &frame),
+            }
             return;
         }
         let segment = self.bridges.iter().find(|ends| ends.contains(&from)).cloned();
@@ -170,9 +178,15 @@ impl Fabric {
     pub fn pass(&mut self, time: Duration) {
         let end = self.net.now + time;
         while self.net.now < end {
-            self.net.now = self.net.next_time();
+            let next = self.net.next_time();
+            self.net.now = self.under_way.iter().map(|(due, ..)| *due).fold(next, Duration::min);
             let now = self.net.now;
             self.net.switches.values_mut().for_each(|model| model.expire(now));
+            let (due, later) = self.under_way.drain(..).partition(|(due, ..)| *due <= now);
+            self.under_way = later;
+            let due: Vec<(Duration, End, Vec<u8>)> = due;
+            due.iter().for_each(|(_, to, frame)| self.arrive(*to, frame));
+            self.run();
             self.net.handle(Event::Tick);
             self.run();
         }

@@ -93,6 +93,8 @@ pub struct Model {
     pub sent_bytes: BTreeMap<u32, u64>,
     /// Names of ports that are not called s1-eth1 and so on.
     pub names: BTreeMap<u32, String>,
+    /// Speeds that its ports tell, in kbit/s; the others tell none.
+    pub speeds_kbps: BTreeMap<u32, u32>,
     pub flows: Vec<Flow>,
     /// Messages of the controller, in order.
     pub inbox: Vec<Message>,
@@ -125,6 +127,7 @@ impl Model {
             ports: (1..=ports).map(|port| (PortNo(port), true)).collect(),
             names: BTreeMap::new(),
             sent_bytes: BTreeMap::new(),
+            speeds_kbps: BTreeMap::new(),
             flows: Vec::new(),
             inbox: Vec::new(),
             outbox: Vec::new(),
@@ -161,6 +164,7 @@ impl Model {
     }
 
     pub fn port(&self, number: PortNo, up: bool) -> Port {
+        let speed = self.speeds_kbps.get(&number.0).copied().unwrap_or(0);
         Port {
             port_no: number,
             hw_addr: MacAddr([2, 0xee, 0, self.dpid as u8, 0, number.0 as u8]),
@@ -172,11 +176,16 @@ impl Model {
                 .into(),
             config: 0,
             state: u32::from(!up),
-            curr: 0,
+            // 1.0 tells it by a bit (OFPPF_10GB_FD, OFPPF_1GB_FD).
+            curr: match (self.version, speed) {
+                (Version::V1_0, 10_000_000) => 1 << 6,
+                (Version::V1_0, 1_000_000) => 1 << 5,
+                _ => 0,
+            },
             advertised: 0,
             supported: 0,
             peer: 0,
-            curr_speed_kbps: 0,
+            curr_speed_kbps: if self.version == Version::V1_3 { speed } else { 0 },
             max_speed_kbps: 0,
         }
     }

@@ -23,7 +23,7 @@ pub fn question(backend: Watched, to: Destination) -> Vec<u8> {
         IpAddr::V4(address) => {
             arp_probe(to.unwrap_or(MacAddr::BROADCAST), PROBER, Ipv4Addr::UNSPECIFIED, address, None)
         }
-        IpAddr::V6(address) => solicitation(to, PROBER, address),
+        IpAddr::V6(address) => solicitation(to, PROBER, address, None),
     }
 }
 

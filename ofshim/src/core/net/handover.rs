@@ -479,7 +479,7 @@ impl Network {
                     let to = mac.unwrap_or(MacAddr::BROADCAST);
                     arp_probe(to, ASKER, std::net::Ipv4Addr::UNSPECIFIED, *address, None)
                 }
-                IpAddr::V6(address) => solicitation(*mac, ASKER, *address),
+                IpAddr::V6(address) => solicitation(*mac, ASKER, *address, None),
             };
             self.ask_everywhere(&frame);
         }

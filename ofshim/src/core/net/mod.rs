@@ -299,6 +299,7 @@ impl Network {
         if now.saturating_sub(self.swept) >= SWEEP {
             self.swept = now;
             self.age_hosts();
+            self.follow_costs();
             self.forget_lost();
             self.steering.mark();
         }
@@ -323,7 +324,6 @@ impl Network {
         if let Some(forget) = forget {
             self.age_ahead(forget);
         }
-        self.follow_costs();
     }
 
     /// The switch did all that it was sent before this token.

@@ -7,7 +7,7 @@ use openflow::MacAddr;
 use super::Network;
 use super::stages::Context;
 use crate::core::frame::{arp_probe, arp_reply, is_group};
-use crate::core::ip::{Neighbour, advertisement};
+use crate::core::ip::{Neighbour, advertisement, solicitation};
 use crate::core::learn::Station;
 use crate::core::topo::PortRole;
 
@@ -26,15 +26,20 @@ impl Network {
     /// Asks a host that was not heard for long whether it is there, at its port. Its answer comes here, and is heard.
     pub(super) fn ask(&mut self, station: Station) {
         let Some(host) = self.hosts.get(station) else { return };
-        let address = host.addresses.keys().find_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        });
+        // The one that it named last; older ones it may have given up.
+        let last = |v4: bool| {
+            let of_family = host.addresses.iter().filter(move |(address, _)| address.is_ipv4() == v4);
+            of_family.max_by_key(|(_, named)| **named).map(|(address, _)| *address)
+        };
+        let Station { mac, vlan } = station;
+        let probe = match last(true).or_else(|| last(false)) {
+            Some(IpAddr::V4(address)) => arp_probe(mac, ASKER, Ipv4Addr::UNSPECIFIED, address, vlan),
+            Some(IpAddr::V6(address)) => solicitation(Some(mac), ASKER, address, vlan),
+            None => return,
+        };
         let places: Vec<_> = host.points.iter().map(|point| point.place).collect();
-        let Some(address) = address else { return };
         for place in places {
-            let probe = arp_probe(station.mac, ASKER, Ipv4Addr::UNSPECIFIED, address, station.vlan);
-            self.deliver(place, probe);
+            self.deliver(place, probe.clone());
         }
     }
 
