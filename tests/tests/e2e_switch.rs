@@ -123,3 +123,40 @@ fn a_backend_on_another_switch_is_reached_over_the_cable() {
     assert!(leaked.is_empty(), "{leaked:02x?}");
     assert!(net.ping(2, "10.0.0.1", 2), "all else goes on");
 }
+
+/// The frames of layer-2 DSR keep the VIP as their destination: what has been balanced on one switch must not be balanced
+/// again on the next.
+#[test]
+fn a_backend_of_dsr_on_another_switch_is_balanced_once() {
+    if !root("a_backend_of_dsr_on_another_switch_is_balanced_once") {
+        return;
+    }
+    let net = Net::with(Mode::Secure, &[2, 2]);
+    let _servers = [1, 3].map(|number| {
+        net.own(number, "10.0.1.1/32");
+        Server::http(&net, number, 80)
+    });
+    let mut lb = Lb::with(&net, &vip(&[1, 3]).replace("selection", "mode = \"dsr\"\nselection"), &[1, 3]);
+    let _controller = Ofshim::start_in(Folder::new(), &net, &lb, 2, &["--lb", "none"]);
+    let cable = Wire::open(&net.cable(1)[0]);
+    for client in [2, 4] {
+        let mut hosts: Vec<_> = (0..6).map(|_| curl(&net, client, "http://10.0.1.1/").unwrap()).collect();
+        hosts.sort();
+        let seen = |number: u32| vec![format!("h{number} 10.0.0.{client}"); 3];
+        assert_eq!(hosts, [seen(1), seen(3)].concat());
+    }
+    assert!(lb.reason("to_backend_switch") >= 6 * 4 && lb.reason("to_backend_redirect") >= 6 * 4);
+    assert_eq!(
+        lb.read("stats")["vips"][0]["opened"],
+        12,
+        "each connection was opened once: {:#}",
+        lb.read("stats")
+    );
+    let to_vip = cable.collect(usize::MAX, std::time::Duration::from_millis(50), |frame| {
+        frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&[10, 0, 1, 1])
+    });
+    assert!(to_vip.len() >= 3 * 4, "they cross with the VIP as their destination: {}", to_vip.len());
+    lb.assert_ledger();
+    lb.detach();
+    lb.assert_gone(&net);
+}
