@@ -3,20 +3,139 @@
 
 mod e2e_bed;
 
+use std::time::{Duration, Instant};
+
 use e2e_bed::{Fabric, Lb, Server, curl, echo_udp, root, wait};
 use serde_json::Value;
 
 const BOTH: [&str; 2] = ["1.0", "1.3"];
 
-/// Twenty pings a second; while they run, something happens. How many were lost, and the longest time without one.
-fn disturbed(fabric: &mut Fabric, ends: (&str, &str), disturb: impl FnOnce(&mut Fabric)) -> (u64, f64) {
+/// Twenty pings a second; while they run, something happens. How many were lost.
+fn disturbed(fabric: &mut Fabric, ends: (&str, &str), disturb: impl FnOnce(&mut Fabric)) -> u64 {
     fabric.tell(&format!("ping {} {} 3", ends.0, ends.1));
     fabric.tell(&format!("flow {} {} 160", ends.0, ends.1));
     fabric.tell("wait 1.5");
     disturb(fabric);
     let gaps = fabric.tell("gaps");
-    let lost = gaps["sent"].as_u64().unwrap() - gaps["received"].as_u64().unwrap();
-    (lost, gaps["longest_s"].as_f64().unwrap())
+    gaps["sent"].as_u64().unwrap() - gaps["received"].as_u64().unwrap()
+}
+
+/// The number of a switch by its datapath id.
+fn number(dpid: &Value) -> u64 {
+    u64::from_str_radix(dpid.as_str().unwrap(), 16).unwrap()
+}
+
+/// A way as `7:2 7:3 5:2 5:3`: each switch with the port that it comes in at, and the one that it goes out of.
+fn way(hops: &Value) -> String {
+    let ends = hops.as_array().unwrap().iter().flat_map(|hop| {
+        ["in_port", "out_port"].map(|port| format!("{}:{}", number(&hop["dpid"]), hop[port]))
+    });
+    ends.collect::<Vec<_>>().join(" ")
+}
+
+/// The same, of one direction of a ping, from the entries that the switches themselves have; the switches as they are
+/// passed.
+fn way_by_entries(fabric: &mut Fabric, switches: &[u64], from: &str, to: &str) -> String {
+    let mut ends = Vec::new();
+    for switch in switches {
+        let entries = fabric.tell(&format!("entries s{switch}"));
+        let of_ping = format!("nw_src={from},nw_dst={to}");
+        let entries = entries.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap());
+        for entry in entries.filter(|entry| entry.contains("icmp,") && entry.contains(&of_ping)) {
+            for key in ["in_port=", "actions=output:"] {
+                let port = entry.split(key).nth(1).unwrap_or_else(|| panic!("{key}: {entry}"));
+                ends.push(format!("{switch}:{}", port.split([',', ' ']).next().unwrap()));
+            }
+        }
+    }
+    ends.join(" ")
+}
+
+/// After a ping between two hosts, `ofshim route` and `ofshim explain` name this way, and the switches' entries lead
+/// along it, there and back.
+fn assert_way(fabric: &mut Fabric, (from, to): (u8, u8), expected: &str) {
+    let address = |host: u8| format!("10.0.0.{host}");
+    let ends: Vec<&str> = expected.split(' ').collect();
+    let switches: Vec<u64> =
+        ends.iter().step_by(2).map(|end| end.split(':').next().unwrap().parse().unwrap()).collect();
+    let ends: Vec<&str> = ends.into_iter().rev().collect();
+    let back = ends.join(" ");
+    let switches_back: Vec<u64> = switches.iter().rev().copied().collect();
+    for (from, to, switches, expected) in
+        [(from, to, switches, expected), (to, from, switches_back, back.as_str())]
+    {
+        let (from, to) = (address(from), address(to));
+        let route = fabric.read(&["route", &from, &to]);
+        assert_eq!(way(&route["paths"][0]["hops"]), expected, "{route:#}");
+        let why = fabric.read(&["explain", &from, &to]);
+        assert_eq!(
+            (way(&why["hops"]).as_str(), &why["installed"]),
+            (expected, &Value::Bool(true)),
+            "{why:#}"
+        );
+        assert_eq!(way_by_entries(fabric, &switches, &from, &to), expected, "{}", fabric.log());
+    }
+}
+
+#[test]
+fn the_worked_example_of_three_switches_in_a_row() {
+    if !root("the_worked_example_of_three_switches_in_a_row") {
+        return;
+    }
+    for openflow in BOTH {
+        // h1-s1-s2-s3-h2
+        let mut fabric = Fabric::start("ends,3", openflow, &[]);
+        fabric.wait_links(4);
+        assert_eq!(fabric.tell("ping h1 h2 3"), 3, "{openflow}: {}", fabric.log());
+        assert_way(&mut fabric, (1, 2), "1:1 1:2 2:1 2:2 3:1 3:2");
+    }
+}
+
+/// What an established ping between hosts 1 and 2 of a ring noticed of the loss of the link that it was using: when it
+/// was back, in milliseconds from right before the port went down, and how many of fifty pings a second were lost.
+fn link_lost(fabric: &mut Fabric) -> (u64, u64) {
+    assert_eq!(fabric.tell("ping h1 h2 3"), 3, "{}", fabric.log());
+    fabric.tell("flow h1 h2 120 0.02");
+    fabric.tell("wait 0.5");
+    let next = next_switch(fabric);
+    let down_at_s = fabric.tell(&format!("link s1 s{next} down")).as_f64().unwrap();
+    let gaps = fabric.tell("gaps");
+    fabric.tell(&format!("link s1 s{next} up"));
+    fabric.wait_links(8);
+    let (sent, received) = (gaps["sent"].as_u64().unwrap(), gaps["received"].as_u64().unwrap());
+    let answers = gaps["answers"].as_array().unwrap().iter();
+    let answers: Vec<(u64, f64)> =
+        answers.map(|answer| (answer[0].as_u64().unwrap(), answer[1].as_f64().unwrap())).collect();
+    assert!(
+        answers.first().is_some_and(|(_, at)| *at < down_at_s),
+        "not established: {answers:?} {}",
+        fabric.log()
+    );
+    // Back when the pause around that moment ended, and nothing was lost any more.
+    let around = |two: &&[(u64, f64)]| two[0].1 < down_at_s + 0.1 && two[1].1 > down_at_s;
+    let pauses = answers.windows(2).filter(around).map(|two| (two[1].1 - two[0].1, two[1].1));
+    let pause_end = pauses.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, end)| end);
+    let last_lost = (1..=sent).rfind(|number| answers.iter().all(|answer| answer.0 != *number)).unwrap_or(0);
+    let after_lost = answers.iter().find(|(number, _)| *number > last_lost).map(|(_, at)| *at);
+    let (Some(pause_end), Some(after_lost)) = (pause_end, after_lost) else {
+        panic!("not back: {answers:?} {}", fabric.log())
+    };
+    let back_ms = (pause_end.max(after_lost) - down_at_s) * 1000.0;
+    (back_ms.round() as u64, sent - received)
+}
+
+/// The switch after s1 on the way of the ping from host 1 to host 2.
+fn next_switch(fabric: &Fabric) -> u64 {
+    let flows = fabric.read(&["flows"]);
+    let mut of_ping = flows["flows"].as_array().unwrap().iter().filter(|flow| {
+        number(&flow["dpid"]) == 1
+            && (&flow["ip_src"], &flow["ip_dst"]) == (&"10.0.0.1".into(), &"10.0.0.2".into())
+    });
+    let port = &of_ping.next().unwrap_or_else(|| panic!("{flows:#}"))["out_port"];
+    let topology = fabric.read(&["topology"]);
+    let mut links = topology["links"].as_array().unwrap().iter();
+    let link = links.find(|link| number(&link["from"]) == 1 && link["from_port"] == *port);
+    number(&link.unwrap_or_else(|| panic!("port {port}: {topology:#}"))["to"])
 }
 
 #[test]
@@ -29,16 +148,58 @@ fn a_ring_survives_the_loss_of_a_link() {
         fabric.wait_links(8);
         fabric.assert_pingall(1);
         fabric.assert_one_copy_each();
-        let (lost, longest_s) = disturbed(&mut fabric, ("h1", "h2"), |fabric| {
-            fabric.tell("link s1 s2 down");
-            fabric.tell("wait 2");
-            fabric.tell("link s1 s2 up");
-        });
-        // 500 ms is the aim; a loaded machine may be late by itself.
-        assert!(lost <= 20 && longest_s < 2.0, "{openflow}: {lost} lost, {longest_s} s: {}", fabric.log());
-        fabric.wait_links(8);
+        let mut losses: Vec<(u64, u64)> = (0..5).map(|_| link_lost(&mut fabric)).collect();
+        println!(
+            "OpenFlow {openflow}: a link lost: (back after ms, pings lost of fifty a second): {losses:?}"
+        );
+        losses.sort_unstable();
+        // Within 500 ms; the median, since a busy machine may stop everything for that long by itself.
+        assert!(losses[2].0 < 500, "{openflow}: {losses:?}: {}", fabric.log());
         fabric.assert_pingall(1);
         fabric.assert_one_copy_each();
+    }
+}
+
+#[test]
+fn a_link_that_loses_everything_in_silence_is_noticed() {
+    if !root("a_link_that_loses_everything_in_silence_is_noticed") {
+        return;
+    }
+    for openflow in BOTH {
+        let mut fabric = Fabric::start("ring,4", openflow, &[]);
+        fabric.wait_links(8);
+        fabric.assert_pingall(1);
+        let period_ms = fabric.read(&["status"])["discovery"]["period_ms"].as_f64().unwrap();
+        let eaten_at_s = fabric.tell("eat s1 s2").as_f64().unwrap();
+        fabric.wait_links_alone(6);
+        let noticed_ms = (fabric.tell("now").as_f64().unwrap() - eaten_at_s) * 1000.0;
+        println!("OpenFlow {openflow}: noticed after {noticed_ms:.0} ms, of a period of {period_ms} ms");
+        // What was heard last may be a period old already; asking takes its time too.
+        assert!(noticed_ms < 3.0 * period_ms, "{openflow}: {noticed_ms} ms: {}", fabric.log());
+        assert_eq!(fabric.log().matches("is gone: nothing was heard over it").count(), 2, "{}", fabric.log());
+        let status = fabric.read(&["status"]);
+        let mut switches = status["switches"].as_array().unwrap().iter();
+        assert!(switches.all(|switch| switch["ports_up"] == 3), "no port went down: {status:#}");
+        fabric.assert_pingall(1);
+        fabric.assert_one_copy_each();
+    }
+}
+
+#[test]
+fn hosts_of_a_ring_reach_each_other_by_ipv6() {
+    if !root("hosts_of_a_ring_reach_each_other_by_ipv6") {
+        return;
+    }
+    for openflow in BOTH {
+        let mut fabric = Fabric::start("ring,4", openflow, &[]);
+        fabric.wait_links(8);
+        for number in 1..=4 {
+            let interface = format!("{}-eth0", fabric.hosts[number as usize - 1]);
+            fabric.net.add_ipv6(number, &interface);
+        }
+        fabric.assert_pingall_ipv6(1);
+        fabric.assert_one_copy_each();
+        fabric.assert_pingall(1);
     }
 }
 
@@ -48,26 +209,45 @@ fn a_full_mesh_survives_its_controller_and_a_restarted_switch() {
         return;
     }
     for openflow in BOTH {
-        let mut fabric = Fabric::start("mesh,4", openflow, &["--idle-timeout", "60"]);
+        let options = ["--idle-timeout", "300", "--hard-timeout", "0"];
+        let mut fabric = Fabric::start("mesh,4", openflow, &options);
         fabric.wait_links(12);
         fabric.assert_pingall(1);
         fabric.assert_one_copy_each();
-        let (lost, _) = disturbed(&mut fabric, ("h1", "h3"), |fabric| {
+        let lost = disturbed(&mut fabric, ("h1", "h3"), |fabric| {
             fabric.tell("controller kill");
             fabric.tell("wait 1");
             fabric.tell("controller start");
             fabric.wait_links(12);
         });
         assert_eq!(lost, 0, "{openflow}: entries forward while the controller is away, and it keeps them");
-        fabric.tell("restart s1");
-        let (lost, _) = disturbed(&mut fabric, ("h1", "h3"), |fabric| {
-            fabric.tell("wait 1");
-        });
+        assert_entries_come_back(&mut fabric);
+        let lost = disturbed(&mut fabric, ("h1", "h3"), |_| ());
         assert_eq!(lost, 0, "{openflow}");
         fabric.wait_links(12);
         fabric.assert_pingall(1);
         fabric.assert_one_copy_each();
     }
+}
+
+/// A switch that loses its entries gets the same ones again, while no host sends anything.
+fn assert_entries_come_back(fabric: &mut Fabric) {
+    let before = fabric.tell("entries s1");
+    let of_pings =
+        before.as_array().unwrap().iter().filter(|entry| entry.as_str().unwrap().contains("icmp,"));
+    assert!(of_pings.count() >= 6, "host 1 to each of the others and back: {before:#}");
+    assert_eq!(fabric.tell("restart s1"), Value::Array(Vec::new()), "nothing is left");
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut after = Value::Null;
+    while after != before {
+        assert!(Instant::now() < end, "{after:#} instead of {before:#}: {}", fabric.log());
+        std::thread::sleep(Duration::from_millis(100));
+        after = fabric.tell("entries s1");
+    }
+    let log = fabric.log();
+    let told =
+        log.lines().rfind(|line| line.contains("switch 0000000000000001: ") && line.contains("put back"));
+    assert!(told.is_some_and(|line| !line.contains(" 0 put back")), "{log}");
 }
 
 #[test]
@@ -78,27 +258,44 @@ fn the_tree_of_the_worked_example() {
     for openflow in BOTH {
         let mut fabric = Fabric::start("tree,3", openflow, &[]);
         fabric.wait_links(12);
+        // From port 2 of switch 7, host 8, to port 1 of switch 3, host 1.
+        let expected = "7:2 7:3 5:2 5:3 1:2 1:1 2:3 2:1 3:3 3:1";
+        let route = fabric.read(&["route", "0000000000000007:2", "0000000000000003:1"]);
+        assert_eq!(way(&route["paths"][0]["hops"]), expected, "{route:#}");
+        assert_eq!(fabric.tell("ping h8 h1 3"), 3, "{openflow}: {}", fabric.log());
+        assert_way(&mut fabric, (8, 1), expected);
         fabric.assert_pingall(1);
         fabric.assert_one_copy_each();
     }
 }
 
 #[test]
-fn rows_and_fat_trees() {
-    if !root("rows_and_fat_trees") {
+fn rows_of_fifty_switches() {
+    if !root("rows_of_fifty_switches") {
         return;
     }
     let long = std::env::var_os("LB_LONG").is_some();
-    let mut fabric = Fabric::start("linear,50", "1.3", &[]);
-    fabric.wait_links(98);
-    // Each host to three others, or to all.
-    fabric.assert_pingall(if long { 1 } else { 17 });
-    fabric.assert_one_copy_each();
-    drop(fabric);
-    let mut fabric = Fabric::start("fattree,4", "1.3", &[]);
-    fabric.wait_links(64);
-    fabric.assert_pingall(if long { 1 } else { 3 });
-    fabric.assert_one_copy_each();
+    for openflow in BOTH {
+        let mut fabric = Fabric::start("linear,50", openflow, &[]);
+        fabric.wait_links(98);
+        // Each host to three others, or to all.
+        fabric.assert_pingall(if long { 1 } else { 17 });
+        fabric.assert_one_copy_each();
+    }
+}
+
+#[test]
+fn fat_trees() {
+    if !root("fat_trees") {
+        return;
+    }
+    for openflow in BOTH {
+        let mut fabric = Fabric::start("fattree,4", openflow, &[]);
+        fabric.wait_links(64);
+        assert_eq!(fabric.hosts.len(), 16);
+        fabric.assert_pingall(1);
+        fabric.assert_one_copy_each();
+    }
 }
 
 #[test]
@@ -188,6 +385,16 @@ selection = "round-robin"
 backend = [{ address = "10.0.0.1" }, { address = "10.0.0.2" }]
 "#;
 
+/// Networks that are balanced in, how many links they have, and the OpenFlow version.
+const NETWORKS: [(&str, u64, &str); 6] = [
+    ("tree,3", 12, "1.0"),
+    ("ring,4", 8, "1.0"),
+    ("linear,5", 8, "1.0"),
+    ("tree,3", 12, "1.3"),
+    ("ring,4", 8, "1.3"),
+    ("linear,5", 8, "1.3"),
+];
+
 /// Eight requests from host 3, on another switch than the backends: both backends, in turn.
 fn assert_balanced(fabric: &Fabric) {
     let _servers: Vec<_> = [1, 2].map(|number| Server::http(&fabric.net, number, 80)).into();
@@ -203,16 +410,19 @@ fn vips_are_balanced_inline_over_several_switches() {
     if !root("vips_are_balanced_inline_over_several_switches") {
         return;
     }
-    for (topology, links) in [("tree,3", 12), ("ring,4", 8), ("linear,5", 8)] {
+    for (topology, links, openflow) in NETWORKS {
         let mut lb = Lb::new();
-        let mut fabric = Fabric::start_with(topology, "1.3", &[], Some(&lb));
+        let mut fabric = Fabric::start_with(topology, openflow, &[], Some(&lb));
         fabric.wait_links(links);
         lb.configure(&fabric.ports, VIP);
         lb.start();
         lb.wait_up(&[1, 2]);
         assert_balanced(&fabric);
         let fabric_took = lb.reason("to_backend_switch") + lb.reason("to_client_switch");
-        assert!(fabric_took > 0, "{topology}: from switch to switch the fabric carries what was rewritten");
+        assert!(
+            fabric_took > 0,
+            "{topology} {openflow}: from switch to switch the fabric carries what was rewritten"
+        );
         fabric.assert_pingall(3);
         lb.assert_ledger();
         lb.detach();
@@ -224,9 +434,11 @@ fn vips_are_balanced_one_armed_over_several_switches() {
     if !root("vips_are_balanced_one_armed_over_several_switches") {
         return;
     }
-    for (topology, links) in [("tree,3", 12), ("ring,4", 8), ("linear,5", 8)] {
+    let long = std::env::var_os("LB_LONG").is_some();
+    let half = [NETWORKS[0], NETWORKS[2], NETWORKS[4]];
+    for &(topology, links, openflow) in if long { &NETWORKS[..] } else { &half } {
         let mut lb = Lb::new();
-        let mut fabric = Fabric::start_with(topology, "1.3", &[], Some(&lb));
+        let mut fabric = Fabric::start_with(topology, openflow, &[], Some(&lb));
         fabric.wait_links(links);
         for host in ["h1", "h2"] {
             fabric.tell(&format!("own {host} 10.0.1.1"));
@@ -273,9 +485,7 @@ fn answers_of_one_armed_nat_are_led_back_to_the_balancer() {
     if !root("answers_of_one_armed_nat_are_led_back_to_the_balancer") {
         return;
     }
-    for (topology, links, openflow) in
-        [("linear,4", 6, "1.0"), ("tree,3", 12, "1.3"), ("ring,4", 8, "1.3"), ("linear,5", 8, "1.3")]
-    {
+    for (topology, links, openflow) in NETWORKS {
         let mut lb = Lb::new();
         let mut fabric = Fabric::start_with(topology, openflow, &[], Some(&lb));
         fabric.wait_links(links);
@@ -298,13 +508,13 @@ fn answers_of_one_armed_nat_are_led_back_to_the_balancer() {
         let mut echoes: Vec<_> =
             (0..4).map(|_| echo_udp(&fabric.net, 3, "10.0.1.1:7", "x").unwrap()).collect();
         echoes.sort();
-        assert_eq!(echoes, ["1 x", "1 x", "2 x", "2 x"], "{topology}");
+        assert_eq!(echoes, ["1 x", "1 x", "2 x", "2 x"], "{topology} {openflow}");
         let long = "y".repeat(1800);
         let echoed = echo_udp(&fabric.net, 3, "10.0.1.1:7", &long).unwrap();
-        assert_eq!(echoed[1..].trim_start(), long, "{topology}: in fragments, there and back");
+        assert_eq!(echoed[1..].trim_start(), long, "{topology} {openflow}: in fragments, there and back");
         // Whoever asks a backend itself is answered by that.
         let _web = Server::http(&fabric.net, 1, 80);
-        assert_eq!(curl(&fabric.net, 3, "http://10.0.0.1/").unwrap(), "h1 10.0.0.3", "{topology}");
+        assert_eq!(curl(&fabric.net, 3, "http://10.0.0.1/").unwrap(), "h1 10.0.0.3", "{topology} {openflow}");
         assert_eq!(lb.read("stats")["ledger"]["dropped"], 0, "{:#}", lb.read("stats"));
         lb.assert_ledger();
 

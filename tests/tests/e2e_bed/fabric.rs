@@ -102,17 +102,31 @@ impl Fabric {
 
     /// Waits until the controller knows so many directed links, and all ports are settled.
     pub fn wait_links(&mut self, links: u64) {
+        self.wait_links_alone(links);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+
+    /// Waits until the controller knows so many directed links.
+    pub fn wait_links_alone(&self, links: u64) {
         let end = Instant::now() + Duration::from_secs(60);
         while self.read(&["status"])["links"] != links {
             assert!(Instant::now() < end, "{links} links did not come about: {}", self.log());
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(50));
         }
-        std::thread::sleep(Duration::from_millis(700));
     }
 
     /// Pings between hosts, each to every `step`-th of the others: none is lost.
     pub fn assert_pingall(&mut self, step: u32) {
-        let result = self.tell(&format!("pingall {step}"));
+        self.assert_pings(step, 4);
+    }
+
+    /// The same in IPv6, between hosts that [`Net::add_ipv6`] gave addresses.
+    pub fn assert_pingall_ipv6(&mut self, step: u32) {
+        self.assert_pings(step, 6);
+    }
+
+    fn assert_pings(&mut self, step: u32, family: u32) {
+        let result = self.tell(&format!("pingall {step} {family}"));
         assert_eq!(result["lost"], Value::Array(Vec::new()), "{result}: {}", self.log());
     }
 
@@ -120,6 +134,7 @@ impl Fabric {
     pub fn assert_one_copy_each(&mut self) {
         let copies = self.tell("copies h1");
         let copies = copies.as_object().unwrap();
+        assert_eq!(copies.len(), self.hosts.len() - 1);
         assert!(copies.values().all(|count| *count == 1), "{copies:?}");
     }
 }

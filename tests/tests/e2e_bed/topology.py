@@ -1,6 +1,6 @@
 """A Mininet of several switches with ofshim, obeying commands on its input.
 
-Arguments: a topology (linear,N tree,DEPTH ring,N mesh,N fattree,K foreign),
+Arguments: a topology (linear,N ends,N tree,DEPTH ring,N mesh,N fattree,K foreign),
 the OpenFlow version, a tag for all names, a port, a folder, then options for
 ofshim. Prints one line of JSON when it stands, and one for each command.
 """
@@ -8,13 +8,15 @@ ofshim. Prints one line of JSON when it stands, and one for each command.
 import json
 import os
 import pathlib
+import re
+import subprocess
 import sys
 import time
 from functools import partial
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "mininet"))
 
-from lb_mininet import LbSwitch, OfshimController, own_vip  # noqa: E402
+from lb_mininet import OPENFLOW_PROTOCOLS, LbSwitch, OfshimController, own_vip  # noqa: E402
 from mininet.net import Mininet  # noqa: E402
 from mininet.topo import Topo  # noqa: E402
 
@@ -40,6 +42,11 @@ s.bind((sys.argv[1], 0))
 mac = open(f"/sys/class/net/{sys.argv[1]}/address").read().strip()
 s.send(b"\\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + b"\\x88\\xb5" + b"copy" * 12)
 """
+# The first argument is the shell's own name: 4 or 6.
+PING_EACH = """
+for address; do ping -$0 -n -q -c 1 -W 2 "$address" >/dev/null || echo "$address"; done
+"""
+PINGING_AT_ONCE = 4
 
 
 class Fabric(Topo):
@@ -72,6 +79,14 @@ class Fabric(Topo):
         for left, right in zip(row, row[1:]):
             self.addLink(left, right)
 
+    def ends(self, size: int) -> None:
+        """Switches in a row, a host at either end."""
+        row = [self.switch(number) for number in range(1, size + 1)]
+        self.host(row[0])
+        for left, right in zip(row, row[1:]):
+            self.addLink(left, right)
+        self.host(row[-1])
+
     def ring(self, size: int) -> None:
         """A row whose ends are joined."""
         self.linear(size)
@@ -102,7 +117,7 @@ class Fabric(Topo):
         return switch
 
     def fattree(self, k: int) -> None:
-        """A fat tree of k pods (Al-Fares et al., 2008), one host for each edge switch."""
+        """A fat tree of k pods (Al-Fares et al., 2008), k / 2 hosts at each edge switch."""
         half = k // 2
         core = [self.switch(number) for number in range(1, half * half + 1)]
         number = len(core)
@@ -116,7 +131,8 @@ class Fabric(Topo):
                 for edge in lower:
                     self.addLink(switch, edge)
             for edge in lower:
-                self.host(edge)
+                for _ in range(half):
+                    self.host(edge)
 
     def foreign(self, _size: int) -> None:
         """s1 - a learning switch without a controller - s2; a host on each."""
@@ -133,8 +149,8 @@ class Fabric(Topo):
 class Lab:
     """The running network, and what can be done with it."""
 
-    def __init__(self, net: Mininet, tag: str, foreign: str) -> None:
-        self.net, self.tag, self.foreign = net, tag, foreign
+    def __init__(self, net: Mininet, tag: str, openflow: str) -> None:
+        self.net, self.tag, self.openflow = net, tag, openflow
 
     def node(self, name: str):
         """A node by its name without the tag."""
@@ -145,17 +161,33 @@ class Lab:
         out = self.node(source).cmd(f"ping -c {count} -i {interval} -W 2 {self.node(target).IP()}")
         return int(out.split(" received")[0].split()[-1]) if " received" in out else 0
 
-    def pingall(self, step: str = "1") -> dict:
-        """Each host to the ``step``-th next ones: pairs, and which were lost."""
-        names = [host.name.removesuffix(self.tag) for host in self.net.hosts]
-        pairs, lost = 0, []
-        for at, source in enumerate(names):
-            for distance in range(1, len(names), int(step)):
-                target = names[(at + distance) % len(names)]
-                pairs += 1
-                if self.ping(source, target) == 0:
-                    lost.append(f"{source}-{target}")
+    def pingall(self, step: str = "1", family: str = "4") -> dict:
+        """Each host to each ``step``-th of the others: pairs, and which were lost.
+
+        Some hosts ping at a time, each its targets one after the other.
+        """
+        hosts = self.net.hosts
+        pairs, lost, at_work, waiting = 0, [], [], list(enumerate(hosts))
+        while waiting or at_work:
+            while waiting and len(at_work) < PINGING_AT_ONCE:
+                at, source = waiting.pop(0)
+                others = range(at + 1, at + len(hosts), int(step))
+                targets = [hosts[other % len(hosts)] for other in others]
+                pairs += len(targets)
+                addresses = [self.address(target, family) for target in targets]
+                pinging = source.popen(["sh", "-c", PING_EACH, family, *addresses], text=True)
+                at_work.append((source, dict(zip(addresses, targets)), pinging))
+            source, targets, pinging = at_work.pop(0)
+            unanswered = pinging.communicate()[0].split()
+            if pinging.returncode != 0:
+                raise RuntimeError(f"{source.name}: pinging failed: {unanswered}")
+            lost += [f"{source.name}-{targets[address].name}".replace(self.tag, "") for address in unanswered]
         return {"pairs": pairs, "lost": lost}
+
+    def address(self, host, family: str) -> str:
+        """A host's address in IPv4 or, once ``Net::add_ipv6`` gave it one, in IPv6."""
+        number = host.name.removesuffix(self.tag).removeprefix("h")
+        return host.IP() if family == "4" else f"2001:db8::{number}"
 
     def copies(self, source: str) -> dict:
         """How many copies of one broadcast each host gets."""
@@ -167,31 +199,61 @@ class Lab:
         sender.popen(["python3", "-c", SHOUT, f"{sender.name}-eth0"]).wait()
         return {name.removesuffix(self.tag): int(s.communicate()[0]) for name, s in sniffers.items()}
 
-    def link(self, one: str, other: str, state: str) -> None:
-        """Take a link between two switches down or up."""
+    def link(self, one: str, other: str, state: str) -> float:
+        """Take a link between two switches down or up; the time right before."""
+        before = time.time()
         self.net.configLinkStatus(f"{one}{self.tag}", f"{other}{self.tag}", state)
+        return before
 
-    def flow(self, source: str, target: str, count: str) -> None:
-        """Ping twenty times a second in the background."""
-        command = f"ping -D -i 0.05 -c {count} -W 2 {self.node(target).IP()}"
+    def eat(self, one: str, other: str) -> float:
+        """Lose all frames between two switches, whose ports stay up; the time right before."""
+        [(left, right)] = self.node(one).connectionsTo(self.node(other))
+        before = time.time()
+        for port in (left, right):
+            # One instruction of classic BPF: return TC_ACT_SHOT.
+            for what in ("qdisc add dev {} clsact", "filter add dev {} egress protocol all bpf da bytecode 1,6_0_0_2,"):
+                words = [word.replace("_", " ") for word in what.format(port.name).split()]
+                subprocess.run(["tc", *words], check=True)
+        return before
+
+    def flow(self, source: str, target: str, count: str, interval: str = "0.05") -> None:
+        """Ping in the background, twenty times a second if nothing else is said."""
+        command = f"ping -D -i {interval} -c {count} -W 2 {self.node(target).IP()}"
         self.pinging = self.node(source).popen(command.split(), text=True)
 
     def gaps(self) -> dict:
-        """What became of it: sent, received, and the longest time without an answer."""
+        """What became of it: sent, received, and which answers came when."""
         out = self.pinging.communicate()[0]
-        times = [float(line[1:].split("]")[0]) for line in out.splitlines() if line.startswith("[")]
-        gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+        found = re.findall(r"^\[(\S+)\] \d+ bytes .*icmp_seq=(\d+) ", out, re.MULTILINE)
+        answers = [(int(number), float(at)) for at, number in found]
         summary = next(line for line in out.splitlines() if "transmitted" in line).split()
-        return {"sent": int(summary[0]), "received": int(summary[3]), "longest_s": max(gaps, default=99)}
+        return {"sent": int(summary[0]), "received": int(summary[3]), "answers": answers}
 
-    def restart(self, name: str) -> None:
-        """Wipe a switch's tables and let it connect again, as after a crash."""
+    def ofctl(self, command: str, name: str) -> str:
+        """What ``ovs-ofctl`` does and says about a switch, in its version."""
+        bridge = self.node(name).name
+        version = OPENFLOW_PROTOCOLS[self.openflow]
+        words = ["ovs-ofctl", "-O", version, "--no-stats", "--no-names", command, bridge]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    def entries(self, name: str) -> list:
+        """A switch's entries without cookies and what they counted, sorted."""
+        lines = self.ofctl("dump-flows", name).splitlines()
+        return sorted(re.sub(r"^ *cookie=\w+, ", "", line) for line in lines if "actions=" in line)
+
+    def restart(self, name: str) -> list:
+        """Wipe a switch's tables and let it connect again, as after a crash; what it had right before it connected."""
         switch = self.node(name)
         target = switch.cmd(f"ovs-vsctl get-controller {switch.name}").strip()
-        version = "OpenFlow10" if switch.params.get("openflow") == "1.0" else "OpenFlow13"
         switch.cmd(f"ovs-vsctl del-controller {switch.name}")
-        switch.cmd(f"ovs-ofctl -O {version} del-flows {switch.name}")
+        self.ofctl("del-flows", name)
+        wiped = self.entries(name)
         switch.cmd(f"ovs-vsctl set-controller {switch.name} {target}")
+        return wiped
+
+    def now(self) -> float:
+        """The time, by the clock that the other commands name times of."""
+        return time.time()
 
     def own(self, name: str, vip: str) -> None:
         """Give a host a VIP, as backends have it in DSR."""
@@ -238,7 +300,7 @@ def main() -> None:
         for host in net.hosts:
             # Their own multicasts are not what is counted here.
             host.cmd("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
-        lab = Lab(net, tag, foreign)
+        lab = Lab(net, tag, openflow)
         told = {
             "hosts": [host.name for host in net.hosts],
             "pids": [host.pid for host in net.hosts],
