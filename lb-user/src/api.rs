@@ -194,6 +194,9 @@ pub struct SweepStatus {
 pub struct StateCounts {
     /// TCP, not yet established.
     pub syn: u64,
+    /// TCP, first seen in its middle, and not yet shown by both sides to be there.
+    #[serde(default)]
+    pub unverified: u64,
     /// TCP, both sides have spoken.
     pub established: u64,
     /// TCP, a side has sent its FIN.
@@ -267,10 +270,75 @@ pub struct Stats {
     pub reasons: BTreeMap<String, u64>,
     /// Balanced packets whose checksum the sender left to its device.
     pub partial_checksums: u64,
+    /// What was lost after the verdict, since this daemon started.
+    #[serde(default)]
+    pub losses: Losses,
+    /// The same by interface.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceLosses>,
     /// Traffic by VIP.
     pub vips: Vec<VipStats>,
     /// Traffic by backend.
     pub backends: Vec<BackendStats>,
+}
+
+/// What the two ends of a port lost, balanced or not, in frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLosses {
+    /// The port did not send: the ring of its other end was full, or that end was down. Frames that XDP redirects to
+    /// it are among them.
+    pub transmit_dropped: u64,
+    /// The port's driver dropped on receipt; a redirect that failed at once is among them: its target was down, or
+    /// the frame longer than the target's MTU. What the program drops by a named reason is not.
+    pub receive_dropped: u64,
+    /// The other end of its veth did not send.
+    pub peer_transmit_dropped: u64,
+    /// The driver of the other end dropped on receipt.
+    pub peer_receive_dropped: u64,
+    /// Damaged, at either end.
+    pub errors: u64,
+}
+
+impl DeviceLosses {
+    /// Frames lost in all.
+    pub fn total(&self) -> u64 {
+        let Self { transmit_dropped, receive_dropped, peer_transmit_dropped, peer_receive_dropped, errors } =
+            self;
+        transmit_dropped + receive_dropped + peer_transmit_dropped + peer_receive_dropped + errors
+    }
+}
+
+/// What was lost after the program's verdict, in frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// What the devices of all ports say.
+    #[serde(flatten)]
+    pub devices: DeviceLosses,
+    /// Redirected, and taken by no device: the other end of the target was down, or had neither an XDP program nor
+    /// GRO. No device counts these; it is the difference between what the ports' drivers gave to redirection and what
+    /// the ports' drivers got from it.
+    pub redirect_dropped: u64,
+}
+
+impl Losses {
+    /// Frames lost in all.
+    pub fn total(&self) -> u64 {
+        self.devices.total() + self.redirect_dropped
+    }
+}
+
+/// What a port lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceLosses {
+    /// Its name.
+    pub name: String,
+    /// The Mininet host whose namespace it is in; `None` for the root namespace.
+    pub netns: Option<String>,
+    /// The other end of its veth.
+    pub peer: Option<String>,
+    /// What it lost.
+    #[serde(flatten)]
+    pub devices: DeviceLosses,
 }
 
 /// Traffic counters of a VIP or a backend.
@@ -346,7 +414,7 @@ pub struct Connection {
     pub backend: IpAddr,
     /// The backend's port.
     pub backend_port: u16,
-    /// `syn`, `established`, `closing`, `closed` or `udp`.
+    /// One of [`crate::conns::STATES`].
     pub state: String,
     /// Since the last packet, in milliseconds.
     pub idle_ms: u64,

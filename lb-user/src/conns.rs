@@ -17,7 +17,7 @@ pub const LIMIT: usize = 100;
 /// The most that one answer lists; further ones are on the next page.
 pub const MAX_LIMIT: usize = 100_000;
 /// The states of a connection, as [`lb_core::conn::state_name`] prints them.
-pub const STATES: [&str; 5] = ["syn", "established", "closing", "closed", "udp"];
+pub const STATES: [&str; 6] = ["syn", "established", "closing", "closed", "udp", "unverified"];
 /// The protocols.
 pub const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
 

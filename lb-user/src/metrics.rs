@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lb_core::reason::{Class, Reason};
 
-use crate::api::{Backend, Stats, Status, Traffic, Vip};
+use crate::api::{Backend, InterfaceLosses, Stats, Status, Traffic, Vip};
 
 /// The format's content type.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -18,6 +18,7 @@ pub fn text(status: &Status, stats: &Stats) -> String {
     let mut out = Text::default();
     daemon(&mut out, status);
     packets(&mut out, stats);
+    losses(&mut out, stats);
     vips(&mut out, status, stats);
     backends(&mut out, status, stats);
     table(&mut out, status);
@@ -96,6 +97,41 @@ fn packets(out: &mut Text, stats: &Stats) {
     out.single("lb_ledger_difference_packets", "gauge", help, stats.ledger_difference);
     let help = "Balanced packets whose checksum the sender left to its device.";
     out.single("lb_partial_checksums_total", "counter", help, stats.partial_checksums);
+}
+
+/// What was lost after the verdict.
+fn losses(out: &mut Text, stats: &Stats) {
+    let name = "lb_device_dropped_packets_total";
+    out.family(name, "counter", "Frames that a port or the other end of its veth dropped.");
+    let labels = |i: &'_ InterfaceLosses| (i.name.clone(), i.netns.clone().unwrap_or_default());
+    for i in &stats.interfaces {
+        let (interface, namespace) = labels(i);
+        let d = &i.devices;
+        for (end, direction, count) in [
+            ("port", "transmit", d.transmit_dropped),
+            ("port", "receive", d.receive_dropped),
+            ("peer", "transmit", d.peer_transmit_dropped),
+            ("peer", "receive", d.peer_receive_dropped),
+        ] {
+            let labels = [
+                ("interface", interface.as_str()),
+                ("namespace", &namespace),
+                ("end", end),
+                ("direction", direction),
+            ];
+            out.sample(name, &labels, count);
+        }
+    }
+    let name = "lb_device_errors_total";
+    out.family(name, "counter", "Damaged frames at a port and at the other end of its veth.");
+    for i in &stats.interfaces {
+        let (interface, namespace) = labels(i);
+        out.sample(name, &[("interface", &interface), ("namespace", &namespace)], i.devices.errors);
+    }
+    let help = "Frames that were redirected and that no device took.";
+    out.single("lb_redirect_dropped_packets_total", "counter", help, stats.losses.redirect_dropped);
+    let help = "Frames lost after the verdict in all, at ports that are gone too.";
+    out.single("lb_lost_packets_total", "counter", help, stats.losses.total());
 }
 
 /// The columns of [`Traffic`]: end of the name, whether it has a direction, help, value.
@@ -216,7 +252,7 @@ fn table(out: &mut Text, status: &Status) {
     let Some(sweep) = &table.sweep else { return };
     out.family("lb_connections", "gauge", "Live entries by state, as the last sweep counted them.");
     let s = sweep.states;
-    let states = [s.syn, s.established, s.closing, s.closed, s.udp];
+    let states = [s.syn, s.established, s.closing, s.closed, s.udp, s.unverified];
     for (state, count) in crate::conns::STATES.iter().zip(states) {
         out.sample("lb_connections", &[("state", state)], count);
     }

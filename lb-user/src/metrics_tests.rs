@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_core::ledger::Ledger;
 
 use super::*;
-use crate::api::{BackendStats, VipStats};
+use crate::api::{BackendStats, DeviceLosses, Losses, VipStats};
 use crate::render::tests::a_status;
 
 /// Reads the format as strictly as a scraper: every sample belongs to the family announced last, names and labels are
@@ -63,11 +63,20 @@ fn a_scraper_reads_everything() {
     let mut status = a_status();
     status.vips[0].name = "a \"web\"\\\nVIP".into();
     status.vips[0].backends[1].port = Some(8080);
+    let devices = DeviceLosses { receive_dropped: 100, peer_transmit_dropped: 7, ..DeviceLosses::default() };
+    status.connections.sweep.as_mut().unwrap().states.unverified = 6;
     let stats = Stats {
         ledger: Ledger { received: 12, forwarded: 9, answered: 1, passed: 2, dropped: 0 },
         ledger_difference: 0,
         reasons: BTreeMap::from([("not_ours".to_owned(), 2), ("arp_answered".to_owned(), 1)]),
         partial_checksums: 7,
+        losses: Losses { devices, redirect_dropped: 3 },
+        interfaces: vec![InterfaceLosses {
+            name: "s1-eth1".into(),
+            netns: None,
+            peer: Some("h1-eth0".into()),
+            devices,
+        }],
         vips: vec![VipStats { id: 1, name: status.vips[0].name.clone(), forwarded: 9, traffic: traffic(9) }],
         backends: vec![1, 2]
             .into_iter()
@@ -81,6 +90,10 @@ fn a_scraper_reads_everything() {
     };
     let samples = parse(&text(&status, &stats));
     let vip = r#"vip="a \"web\"\\\nVIP""#;
+    let lost = |end, direction| {
+        let labels = r#"interface="s1-eth1",namespace="""#;
+        format!(r#"lb_device_dropped_packets_total{{{labels},end="{end}",direction="{direction}"}}"#)
+    };
     let expected = [
         ("lb_received_packets_total".to_owned(), 12.0),
         (r#"lb_packets_total{reason="not_ours",class="passed"}"#.to_owned(), 2.0),
@@ -94,6 +107,13 @@ fn a_scraper_reads_everything() {
         (format!(r#"lb_backend_up{{{vip},backend="10.0.0.2:8080"}}"#), 0.0),
         (format!(r#"lb_backend_state{{{vip},backend="10.0.0.2:8080",state="down"}}"#), 1.0),
         (r#"lb_connections{state="established"}"#.to_owned(), 80.0),
+        (r#"lb_connections{state="unverified"}"#.to_owned(), 6.0),
+        (r#"lb_connections{state="udp"}"#.to_owned(), 1.0),
+        (lost("port", "receive"), 100.0),
+        (lost("port", "transmit"), 0.0),
+        (lost("peer", "transmit"), 7.0),
+        ("lb_redirect_dropped_packets_total".to_owned(), 3.0),
+        ("lb_lost_packets_total".to_owned(), 110.0),
         ("lb_connection_table_capacity".to_owned(), 65_536.0),
         ("lb_sweep_cpu_seconds".to_owned(), 0.006_543),
     ];

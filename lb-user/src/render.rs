@@ -117,12 +117,12 @@ fn connection_table(table: &TableStatus) -> String {
     let mib = table.memory_bytes / (1 << 20);
     let room = format!("{} entries of {} bytes, {mib} MiB", table.capacity, table.bytes_per_entry);
     let Some(sweep) = &table.sweep else { return format!("connection table: {room}; not swept yet") };
-    let StateCounts { syn, established, closing, closed, udp } = sweep.states;
+    let StateCounts { syn, unverified, established, closing, closed, udp } = sweep.states;
     // Parts of ten thousand of one processor.
     let share = sweep.cpu_us.saturating_mul(10).checked_div(sweep.took_ms).unwrap_or(0);
     format!(
         "connection table: {} of {room}\n\
-         connections: {established} established, {syn} opening, {closing} closing, {closed} reset, {udp} udp; \
+         connections: {established} established, {syn} opening, {unverified} unverified, {closing} closing, {closed} reset, {udp} udp; \
          {} timed out and removed\n\
          sweep: {} ago, took {} and {}.{:02} % of a core",
         sweep.live,
@@ -224,6 +224,7 @@ pub fn stats(stats: &Stats, all_reasons: bool) -> String {
         ledger.row([name.to_owned(), count.to_string()]);
     }
     ledger.row(["difference".to_owned(), stats.ledger_difference.to_string()]);
+    ledger.row(["lost after the verdict".to_owned(), stats.losses.total().to_string()]);
     ledger.row(["partial checksums".to_owned(), stats.partial_checksums.to_string()]);
 
     let mut reasons = Table::new(&[("REASON", Align::Left), ("PACKETS", Align::Right)]);
@@ -241,7 +242,43 @@ pub fn stats(stats: &Stats, all_reasons: bool) -> String {
     for backend in &stats.backends {
         backends.row(traffic_row(backend.vip.clone(), (backend.address.to_string(), &backend.traffic)));
     }
-    format!("{ledger}\n{reasons}\n{vips}\n{backends}")
+    let losses = losses(stats, all_reasons);
+    format!("{ledger}{losses}\n{reasons}\n{vips}\n{backends}")
+}
+
+/// What was lost after the verdict, by interface; nothing if nothing was, unless `all`.
+fn losses(stats: &Stats, all: bool) -> String {
+    if !all && stats.losses.total() == 0 {
+        return String::new();
+    }
+    let right = |name| (name, Align::Right);
+    let mut table = Table::new(&[
+        ("LOST AT", Align::Left),
+        ("PEER", Align::Left),
+        right("SENDING"),
+        right("RECEIVING"),
+        right("PEER SENDING"),
+        right("PEER RECEIVING"),
+        right("ERRORS"),
+    ]);
+    for i in stats.interfaces.iter().filter(|i| all || i.devices.total() > 0) {
+        let d = &i.devices;
+        let [a, b, c, d, e] = [
+            d.transmit_dropped,
+            d.receive_dropped,
+            d.peer_transmit_dropped,
+            d.peer_receive_dropped,
+            d.errors,
+        ]
+        .map(|count| count.to_string());
+        let name = match &i.netns {
+            Some(netns) => format!("{} in {netns}", i.name),
+            None => i.name.clone(),
+        };
+        table.row([name, or_none(i.peer.as_ref()), a, b, c, d, e]);
+    }
+    let redirect = stats.losses.redirect_dropped;
+    format!("\n{table}redirected, and taken by no device: {redirect}\n")
 }
 
 fn traffic_columns(first: &'static str, second: &'static str) -> [(&'static str, Align); 8] {

@@ -2,10 +2,12 @@
 
 mod e2e_bed;
 
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
-use e2e_bed::{Lb, Net, Server, curl, must, refusal, root, talk, wait};
+use e2e_bed::{Lb, Net, Server, Wire, curl, echo_udp, enter, must, refusal, root, talk, wait};
 use serde_json::Value;
+use testbed::frame::{Packet, v4};
 
 const TWO: &str = r#"
 [[vip]]
@@ -288,4 +290,166 @@ fn a_capture_holds_what_was_seen_with_the_verdicts() {
     let refused = refusal(&lb.ask(&["capture", "/no/such/folder/file"]));
     assert!(refused.contains("cannot be written"), "{refused}");
     lb.assert_ledger();
+}
+
+/// UDP to host 1 alone, which stays in rotation when it is down.
+const SILENT: &str = r#"
+[[vip]]
+name = "udp"
+address = "10.0.1.1"
+port = 9000
+protocol = "udp"
+no_backend = "last-known"
+backend = [{ address = "10.0.0.1" }]
+"#;
+
+/// Sends so many datagrams of `length` bytes from a host to the VIP of [`SILENT`].
+fn send(net: &Net, number: u32, count: usize, length: usize) {
+    let ns = net.ns(number);
+    let all = || {
+        enter(&ns);
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for _ in 0..count {
+            socket.send_to(&vec![0x5a; length], "10.0.1.1:9000").unwrap();
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(all).join().unwrap());
+}
+
+#[test]
+fn what_is_lost_after_the_verdict_has_a_row_of_its_own() {
+    if !root("what_is_lost_after_the_verdict_has_a_row_of_its_own") {
+        return;
+    }
+    let net = Net::new(3);
+    let _server = Server::udp(&net, 1, 9000);
+    let lb = Lb::with(&net, SILENT, &[1]);
+    for _ in 0..50 {
+        echo_udp(&net, 3, "10.0.1.1:9000", "whole").unwrap();
+    }
+    let healthy = lb.read("stats");
+    for row in ["transmit_dropped", "receive_dropped", "peer_transmit_dropped", "peer_receive_dropped"] {
+        assert_eq!(healthy["losses"][row], 0, "{healthy:#}");
+    }
+    assert_eq!(healthy["losses"]["redirect_dropped"], 0, "{healthy:#}");
+    assert_eq!(healthy["interfaces"].as_array().unwrap().len(), 3, "{healthy:#}");
+
+    // Frames longer than their target can take: the program has said redirect, and the driver cannot.
+    must(&format!("ip link set {} mtu 600", net.port(1)));
+    send(&net, 3, 40, 1000);
+    let lost = || lb.read("stats")["losses"]["receive_dropped"].as_u64().unwrap();
+    wait("the losses are counted", 10, || lost() >= 40, || format!("{:#}", lb.read("stats")));
+    let stats = lb.read("stats");
+    assert_eq!(stats["losses"]["receive_dropped"], 40, "{stats:#}");
+    assert_eq!(stats["ledger_difference"], 0, "{stats:#}");
+    let of = |number| {
+        let port = net.port(number);
+        let all = stats["interfaces"].as_array().unwrap().iter();
+        all.filter(|one| one["name"] == port.as_str())
+            .map(|one| one["receive_dropped"].clone())
+            .next()
+            .unwrap()
+    };
+    assert_eq!([of(1), of(2), of(3)], [0.into(), 0.into(), Value::from(40)], "{stats:#}");
+    let text = String::from_utf8(lb.ask(&["stats"]).stdout).unwrap();
+    let row = text.lines().find(|line| line.starts_with("lost after the verdict")).unwrap();
+    assert_eq!(row.split_whitespace().last(), Some("40"), "{text}");
+    assert!(text.contains(&format!("{}  eth0", net.port(3))), "{text}");
+    let metrics = must(&format!(
+        "curl -sSf --unix-socket {} http://lb/metrics",
+        lb.run_dir().join("lb.sock").display()
+    ));
+    let line = format!(
+        "lb_device_dropped_packets_total{{interface=\"{}\",namespace=\"\",end=\"port\",direction=\"receive\"}} 40",
+        net.port(3)
+    );
+    assert!(metrics.lines().any(|one| one == line), "{line} is not in {metrics}");
+
+    // An upgrade tells those of its own time.
+    let mut upgrade = lb.command(&["upgrade", "--verify", "--window", "2s", "--json"]);
+    let mut upgrade = upgrade.stdout(Stdio::piped()).spawn().unwrap();
+    while upgrade.try_wait().unwrap().is_none() {
+        send(&net, 3, 5, 1000);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let upgraded: Value = serde_json::from_slice(&upgrade.wait_with_output().unwrap().stdout).unwrap();
+    let told = upgraded["losses"]["receive_dropped"].as_u64().unwrap();
+    assert!(told > 0 && told + 40 <= lost(), "{told} of {}: {upgraded:#}", lost());
+    assert_eq!(
+        upgraded["rolled_back"],
+        Value::Null,
+        "a slow host's losses are not the program's: {upgraded:#}"
+    );
+
+    // Into a veth whose other end is down frames vanish, and no device counts them.
+    must(&format!("ip link set {} mtu 1500", net.port(1)));
+    let before = lb.read("stats");
+    net.on(1, "ip link set eth0 down");
+    lb.wait_state(1, "down");
+    send(&net, 3, 30, 100);
+    let vanished = || lb.read("stats")["losses"]["redirect_dropped"].as_u64().unwrap();
+    wait("what vanished is known", 10, || vanished() >= 30, || format!("{:#}", lb.read("stats")));
+    let stats = lb.read("stats");
+    assert_eq!(stats["losses"]["receive_dropped"], before["losses"]["receive_dropped"], "{stats:#}");
+    lb.assert_ledger();
+}
+
+#[test]
+fn states_add_up_and_an_unverified_connection_is_seen() {
+    if !root("states_add_up_and_an_unverified_connection_is_seen") {
+        return;
+    }
+    let net = Net::new(3);
+    let _servers = [1, 2].map(|number| Server::lines(&net, number, 7));
+    let lb = Lb::with(&net, TWO, &[1, 2]);
+    talk(&net, 3, "10.0.1.1:7").say("hello").unwrap();
+    // The backends say nothing to this host, so that nobody answers what follows.
+    for number in [1, 2] {
+        net.on(number, "ip route add blackhole 10.0.0.3/32");
+    }
+    let vip =
+        lb.status()["vips"].as_array().unwrap().iter().find(|vip| vip["name"] == "lines").unwrap().clone();
+    let mac: Vec<u8> =
+        vip["mac"].as_str().unwrap().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let to = (mac.try_into().unwrap(), v4(10, 0, 1, 1), 7);
+    const ACK: u8 = 0x10;
+    let middle = Packet::tcp(([2, 0, 0, 0, 0, 3], v4(10, 0, 0, 3), 41_000), to, ACK, 77, b"");
+    Wire::of_host(&net, 3).send(&middle.bytes());
+
+    assert_eq!(list(&lb, "--state unverified").0, [41_000]);
+    let sweep = || lb.status()["connections"]["sweep"].clone();
+    wait("the sweep sees it", 10, || sweep()["states"]["unverified"] == 1, || format!("{:#}", lb.status()));
+    let sweep = sweep();
+    let sum: u64 = sweep["states"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(sum, sweep["live"].as_u64().unwrap(), "{sweep:#}");
+    let text = String::from_utf8(lb.ask(&["status"]).stdout).unwrap();
+    assert!(text.contains(" 1 unverified, "), "{text}");
+}
+
+#[test]
+fn tables_of_another_size_than_configured_are_warned_of() {
+    if !root("tables_of_another_size_than_configured_are_warned_of") {
+        return;
+    }
+    let net = Net::new(2);
+    let mut lb = Lb::with(&net, TWO, &[1]);
+    assert_eq!(lb.status()["warnings"], Value::Array(Vec::new()));
+    lb.end("TERM");
+    let keys = ["table_size", "half_open_size", "snat_size", "affinity_size", "source_size", "fragment_size"];
+    let sizes: String = keys.iter().map(|key| format!("{key} = 2048\n")).collect();
+    lb.configure(&net.ports(), &format!("[connections]\n{sizes}\n{TWO}"));
+    lb.start();
+    let status = lb.status();
+    let warnings: Vec<&str> =
+        status["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert_eq!(warnings.len(), keys.len(), "{warnings:#?}");
+    for (key, warning) in keys.iter().zip(warnings) {
+        let begin = format!("{key} = 2048 is not in force: the table holds ");
+        assert!(warning.starts_with(&begin) && warning.contains("`lb detach`"), "{warning}");
+    }
+    lb.detach();
+    lb.start();
+    lb.wait_up(&[1]);
+    assert_eq!(lb.status()["warnings"], Value::Array(Vec::new()), "a detach made way");
+    assert_eq!(lb.status()["connections"]["capacity"], 2048);
 }

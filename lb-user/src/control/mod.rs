@@ -26,6 +26,7 @@ use clap::ValueEnum;
 use lb_core::host::overlay;
 use serde::{Deserialize, Serialize};
 
+use crate::api::Losses;
 use crate::server::Reply;
 
 /// An order on its way to the daemon.
@@ -141,7 +142,7 @@ pub struct Upgraded {
     pub flows: Flows,
     /// Packets from before the swap to the end.
     pub packets: Packets,
-    /// What the ports' devices lost in that time, after the program's verdict.
+    /// What the ports and their other ends lost in that time, after the program's verdict.
     pub losses: Losses,
 }
 
@@ -175,17 +176,6 @@ pub struct Packets {
     pub dropped: u64,
     /// Came in and did not end. Packets that a processor is working on count until they end.
     pub lost: u64,
-}
-
-/// What devices lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// On the way in.
-    pub receive_dropped: u64,
-    /// On the way out.
-    pub transmit_dropped: u64,
-    /// Damaged.
-    pub errors: u64,
 }
 
 /// A backend as an order left it.

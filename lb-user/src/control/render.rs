@@ -32,6 +32,7 @@ pub fn moved(moved: &Moved) -> String {
 /// What an upgrade did, row by row.
 pub fn upgraded(upgraded: &Upgraded) -> String {
     let Upgraded { verified, rolled_back, links, swap_us, flows, packets, losses } = upgraded;
+    let devices = &losses.devices;
     let outcome = match (rolled_back, verified) {
         (Some(why), _) => format!("taken back: {why}"),
         (None, true) => "in place, books verified".to_owned(),
@@ -60,10 +61,17 @@ pub fn upgraded(upgraded: &Upgraded) -> String {
             ),
         ),
         (
-            "devices",
+            "losses",
             format!(
-                "{} dropped receiving, {} dropped sending, {} errors",
-                losses.receive_dropped, losses.transmit_dropped, losses.errors
+                "{} after the verdict: ports {} sending, {} receiving; their peers {} sending, {} receiving; {} errors; \
+                 {} redirected and taken by no device",
+                losses.total(),
+                devices.transmit_dropped,
+                devices.receive_dropped,
+                devices.peer_transmit_dropped,
+                devices.peer_receive_dropped,
+                devices.errors,
+                losses.redirect_dropped
             ),
         ),
     ];

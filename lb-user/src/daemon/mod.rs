@@ -11,6 +11,7 @@ mod hand;
 mod handed;
 pub mod hosts;
 mod lookout;
+mod losses;
 mod network;
 mod orders;
 mod place;
@@ -51,6 +52,7 @@ use self::admin::Administration;
 use self::checks::{Checks, Effect};
 use self::hand::{Hand, Handing};
 use self::lookout::Lookout;
+use self::losses::SharedLosses;
 use self::network::Host;
 use self::place::Placed;
 use self::probe::Probes;
@@ -126,6 +128,7 @@ struct Daemon {
     /// When the plan was last put into force, on the monotonic clock.
     planned_ns: u64,
     sweeper: Sweeper,
+    losses: SharedLosses,
 }
 
 /// A daemon that is set up, with the lock it holds.
@@ -198,6 +201,7 @@ pub async fn start(mut options: Options) -> Result<Ready> {
         config,
         admin,
         forgets: options.state_dir.is_none(),
+        losses: SharedLosses::default(),
     };
     let links_before = daemon.pins.link_paths();
     let mut set_up = daemon.set_up(health);
@@ -382,6 +386,7 @@ impl Daemon {
         self.probes = Probes::open(&self.placed, &checks::probe_addresses(&self.config))?;
         self.claim_probe_addresses();
         self.host = Host::of(&self.placed)?;
+        self.losses_reader()();
         for warning in &self.placed.warnings {
             tracing::warn!("{warning}");
         }
@@ -481,7 +486,7 @@ impl Daemon {
     fn answer(&self, query: Query) {
         match query {
             Query::Status(reply) => drop(reply.send(self.status().map_err(Denied::from))),
-            Query::Stats(reply) => drop(reply.send(self.stats().map_err(Denied::from))),
+            Query::Stats(reply) => self.answer_stats(reply),
             Query::Handover(connections, reply) => self.tell(connections, reply),
             Query::Connections(wanted, reply) => {
                 let names = Arc::new(self.plan.clone());

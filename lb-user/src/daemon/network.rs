@@ -189,6 +189,9 @@ impl Daemon {
         }
         let moved = self.placed.host_pid != found.host_pid || !gone.is_empty() || !new.is_empty();
         self.placed = found;
+        if moved {
+            self.begin_losses();
+        }
         if before != self.placed.records() {
             // The records of the backends say where their ports are.
             self.replan()?;

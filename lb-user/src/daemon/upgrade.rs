@@ -15,14 +15,15 @@ use lb_core::table::{ConnKey, ConnValue};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::control::{Flows, Losses, Packets, Upgraded};
+use crate::api::Losses;
+use crate::control::{Flows, Packets, Upgraded};
 use crate::dataplane::{ConnTable, Pins, Swap, Version};
 use crate::io::devices::{self, DeviceCounters};
 use crate::io::netns::{NetNs, NsRef};
 use crate::io::sys;
 use crate::server::{Denied, Reply};
 
-use super::Daemon;
+use super::{Daemon, losses};
 
 /// Between two looks at the ledger while it is verified.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -41,31 +42,37 @@ pub struct Upgrade {
 
 enum Step {
     /// The kernel checks the programs.
-    Loading(JoinHandle<Result<(Version, FlowTable)>>),
+    Loading(JoinHandle<Result<(Version, Outside)>>),
     /// The new version is at work, and the books are compared.
     Verifying(Box<Verifying>),
     /// The flows are counted for the last time.
-    Counting(Box<Verifying>, JoinHandle<Result<FlowTable>>),
+    Counting(Box<Verifying>, JoinHandle<Result<Outside>>),
 }
 
 struct Verifying {
     old: Version,
     swap: Swap,
-    flows: FlowTable,
+    outside: Outside,
     before: Books,
     until: Instant,
     /// Why it was taken back.
     rolled_back: Option<String>,
 }
 
+/// What takes too long to read on the daemon's own thread.
+pub struct Outside {
+    flows: FlowTable,
+    losses: Losses,
+}
+
 /// What became due.
 pub enum Due {
     /// The new version is loaded, or refused.
-    Loaded(Result<(Version, FlowTable)>),
+    Loaded(Result<(Version, Outside)>),
     /// Time to look at the ledger.
     Look,
     /// The flows are counted.
-    Counted(Result<FlowTable>),
+    Counted(Result<Outside>),
 }
 
 /// The books at one moment. The counters run while they are read, so what came in is read before and after what ended:
@@ -129,10 +136,10 @@ impl Daemon {
             return;
         }
         let loader = self.dataplane.version_loader(&self.config.connections);
-        let pins = self.pins.clone();
+        let outside = self.outside();
         let load = move || {
             let version = loader.load(&object)?;
-            Ok((version, established(&pins)?))
+            Ok((version, outside()?))
         };
         let step = Step::Loading(tokio::task::spawn_blocking(load));
         self.upgrade = Some(Upgrade { verify, reply, step });
@@ -146,12 +153,12 @@ impl Daemon {
                 tracing::error!("upgrade refused, the programs stay: {refusal:#}");
                 reply.send(Err(Denied::Wrong(format!("{refusal:#}")))).ok();
             }
-            (Due::Loaded(Ok((version, flows))), _) => {
+            (Due::Loaded(Ok((version, outside))), _) => {
                 let before = self.books()?;
                 match self.dataplane.swap(version) {
                     Ok((old, swap)) => {
                         let until = Instant::now() + verify.unwrap_or_default();
-                        let verifying = Verifying { old, swap, flows, before, until, rolled_back: None };
+                        let verifying = Verifying { old, swap, outside, before, until, rolled_back: None };
                         self.look(Upgrade { verify, reply, step: Step::Verifying(Box::new(verifying)) })?;
                     }
                     Err(error) => {
@@ -161,8 +168,8 @@ impl Daemon {
                 }
             }
             (Due::Look, step @ Step::Verifying(_)) => self.look(Upgrade { verify, reply, step })?,
-            (Due::Counted(flows), Step::Counting(verifying, _)) => {
-                self.finish_upgrade(*verifying, flows, verify, reply)?;
+            (Due::Counted(outside), Step::Counting(verifying, _)) => {
+                self.finish_upgrade(*verifying, outside, verify, reply)?;
             }
             // Nothing else is waited for.
             (_, step) => self.upgrade = Some(Upgrade { verify, reply, step }),
@@ -181,8 +188,7 @@ impl Daemon {
                 *verifying = self.roll_back(*verifying, fault)?;
             }
             upgrade.step = if verifying.rolled_back.is_some() || Instant::now() >= verifying.until {
-                let pins = self.pins.clone();
-                Step::Counting(verifying, tokio::task::spawn_blocking(move || established(&pins)))
+                Step::Counting(verifying, tokio::task::spawn_blocking(self.outside()))
             } else {
                 Step::Verifying(verifying)
             };
@@ -194,23 +200,26 @@ impl Daemon {
     /// Puts the old version back.
     fn roll_back(&mut self, verifying: Verifying, why: String) -> Result<Verifying> {
         tracing::error!("upgrade taken back: {why}");
-        let Verifying { old, swap, flows, before, until, .. } = verifying;
+        let Verifying { old, swap, outside, before, until, .. } = verifying;
         let (new, _) = self.dataplane.swap(old).context("the old programs cannot be put back")?;
-        Ok(Verifying { old: new, swap, flows, before, until, rolled_back: Some(why) })
+        Ok(Verifying { old: new, swap, outside, before, until, rolled_back: Some(why) })
     }
 
     fn finish_upgrade(
         &mut self,
         mut verifying: Verifying,
-        flows: Result<FlowTable>,
+        outside: Result<Outside>,
         verify: Option<Duration>,
         reply: Reply<Upgraded>,
     ) -> Result<()> {
-        let flows = match flows {
-            Ok(after) => compare(&verifying.flows, &after),
+        let (flows, losses) = match outside {
+            Ok(after) => (
+                compare(&verifying.outside.flows, &after.flows),
+                losses::between(&verifying.outside.losses, &after.losses),
+            ),
             Err(error) => {
                 tracing::warn!("flows could not be counted: {error:#}");
-                Flows::default()
+                (Flows::default(), Losses::default())
             }
         };
         if verify.is_some() && flows.moved > 0 && verifying.rolled_back.is_none() {
@@ -219,7 +228,7 @@ impl Daemon {
         }
         self.dataplane.pin_programs()?;
         let after = self.books()?;
-        let answer = report(&verifying, &after, flows, verify.is_some());
+        let answer = report(&verifying, &after, flows, losses, verify.is_some());
         let Upgraded { links, swap_us, .. } = answer;
         match &answer.rolled_back {
             None => tracing::info!("programs replaced in {links} links in {swap_us} us"),
@@ -227,6 +236,12 @@ impl Daemon {
         }
         reply.send(Ok(answer)).ok();
         Ok(())
+    }
+
+    /// Reads the flows and the losses, on any thread.
+    fn outside(&self) -> impl FnOnce() -> Result<Outside> + Send + use<> {
+        let (pins, losses) = (self.pins.clone(), self.losses_reader());
+        move || Ok(Outside { flows: established(&pins)?, losses: losses().0 })
     }
 
     fn books(&self) -> Result<Books> {
@@ -278,12 +293,11 @@ fn compare(before: &FlowTable, after: &FlowTable) -> Flows {
     flows
 }
 
-fn report(verifying: &Verifying, after: &Books, flows: Flows, verified: bool) -> Upgraded {
+fn report(verifying: &Verifying, after: &Books, flows: Flows, losses: Losses, verified: bool) -> Upgraded {
     let Verifying { swap, before, rolled_back, .. } = verifying;
     let since = |now: u64, then: u64| now.saturating_sub(then);
     let received = since(after.received_late, before.received_late);
     let ended = since(after.ended(), before.ended());
-    let devices = after.devices.since(before.devices);
     Upgraded {
         verified,
         rolled_back: rolled_back.clone(),
@@ -298,11 +312,7 @@ fn report(verifying: &Verifying, after: &Books, flows: Flows, verified: bool) ->
             dropped: since(after.ledger.dropped, before.ledger.dropped),
             lost: since(after.received_early, before.received_late).saturating_sub(ended),
         },
-        losses: Losses {
-            receive_dropped: devices.receive_dropped,
-            transmit_dropped: devices.transmit_dropped,
-            errors: devices.errors,
-        },
+        losses,
     }
 }
 

@@ -9,7 +9,8 @@ use lb_core::ledger::Ledger;
 use lb_core::table::{Ticks, TrafficCounter, ticks_since};
 
 use crate::api::{
-    Backend, BackendStats, StateCounts, Stats, Status, SweepStatus, TableStatus, Traffic, Vip, VipStats,
+    Backend, BackendStats, Losses, StateCounts, Stats, Status, SweepStatus, TableStatus, Traffic, Vip,
+    VipStats,
 };
 use crate::control::Drain;
 use crate::control::render::progress;
@@ -114,18 +115,17 @@ impl Daemon {
         for place in self.placed.backends.iter().filter(|place| place.port.is_none()) {
             warnings.push(format!("backend {} is on no host", place.ip));
         }
-        let (_, capacity) = ConnTable::open(&self.pins)?.memory()?;
-        if capacity != self.config.connections.table_size {
+        for table in self.dataplane.adopted_sizes(&self.config.connections)? {
             warnings.push(format!(
-                "the connection table holds {capacity} entries, not the configured {}: it was adopted from an earlier \
-                 daemon, `lb detach` makes way for a new one",
-                self.config.connections.table_size
+                "{} = {} is not in force: the table holds {} entries and was adopted from an earlier daemon, `lb detach` \
+                 makes way for a new one",
+                table.key, table.configured, table.entries
             ));
         }
         Ok(warnings)
     }
 
-    /// The counters.
+    /// The counters; those of the devices, which take longer, are left out.
     pub fn stats(&self) -> Result<Stats> {
         let counters = self.dataplane.counters()?;
         let count = |reason| counters.reasons.get(&reason).copied().unwrap_or(0);
@@ -150,6 +150,8 @@ impl Daemon {
             ledger,
             reasons: counters.reasons.iter().map(|(r, n)| (r.name().to_owned(), *n)).collect(),
             partial_checksums: counters.global.partial_checksums,
+            losses: Losses::default(),
+            interfaces: Vec::new(),
             vips,
             backends,
         })
@@ -168,6 +170,7 @@ fn sweep(pass: &Pass, now: u64) -> SweepStatus {
         live: pass.live(),
         states: StateCounts {
             syn: count(state::SYN),
+            unverified: count(state::UNVERIFIED),
             established: count(state::ESTABLISHED),
             closing: count(state::CLOSING),
             closed: count(state::CLOSED),

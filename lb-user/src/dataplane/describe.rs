@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::programs::ProgramInfo;
+use lb_core::host::config::ConnectionsConfig;
 use std::os::fd::AsFd;
 
-use super::{DataPlane, MAPS, Role, program};
+use super::{DataPlane, MAPS, OtherSize, Role, program, sizes};
 use crate::api::{PinnedLink, PinnedMap, PinnedObjects, PinnedProgram};
 use crate::io::bpf;
 
@@ -27,6 +28,24 @@ impl DataPlane {
             program.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
         }
         Ok(())
+    }
+
+    /// The tables whose size is not the configured one: they were adopted, and a table cannot grow. Each key once.
+    ///
+    /// # Errors
+    /// A pin cannot be opened.
+    pub fn adopted_sizes(&self, connections: &ConnectionsConfig) -> Result<Vec<OtherSize>> {
+        let mut others: Vec<OtherSize> = Vec::new();
+        for (map, key, configured) in sizes(connections) {
+            let pin = self.pins.map(map);
+            let info = MapData::from_pin(&pin).and_then(|map| map.info());
+            let entries =
+                info.with_context(|| format!("cannot look at the map {}", pin.display()))?.max_entries();
+            if entries != configured && others.iter().all(|other| other.key != key) {
+                others.push(OtherSize { key, configured, entries });
+            }
+        }
+        Ok(others)
     }
 
     /// All pins, with what the kernel says about what they hold.

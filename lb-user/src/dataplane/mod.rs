@@ -133,7 +133,7 @@ impl DataPlane {
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
         }
-        for (name, entries) in sizes(connections) {
+        for (name, _, entries) in sizes(connections) {
             loader.map_max_entries(name, entries);
         }
         let mut ebpf = loader.load(object).context("the kernel refuses the XDP object's maps")?;
@@ -158,16 +158,27 @@ impl DataPlane {
     }
 }
 
-/// The maps whose size the configuration says.
-fn sizes(connections: &ConnectionsConfig) -> [(&'static str, u32); 7] {
+/// A table whose size is not the configured one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherSize {
+    /// The key of `[connections]`.
+    pub key: &'static str,
+    /// What it says.
+    pub configured: u32,
+    /// Entries that the table holds.
+    pub entries: u32,
+}
+
+/// The maps whose size the configuration says, by the key that says it.
+fn sizes(connections: &ConnectionsConfig) -> [(&'static str, &'static str, u32); 7] {
     [
-        ("CONNS", connections.table_size),
-        ("HALF_OPEN", connections.half_open_size),
-        ("SNATS", connections.snat_size),
-        ("HALF_SNATS", connections.half_open_size),
-        ("AFFINITY", connections.affinity_size),
-        ("SOURCES", connections.source_size),
-        ("FRAGMENTS", connections.fragment_size),
+        ("CONNS", "table_size", connections.table_size),
+        ("HALF_OPEN", "half_open_size", connections.half_open_size),
+        ("SNATS", "snat_size", connections.snat_size),
+        ("HALF_SNATS", "half_open_size", connections.half_open_size),
+        ("AFFINITY", "affinity_size", connections.affinity_size),
+        ("SOURCES", "source_size", connections.source_size),
+        ("FRAGMENTS", "fragment_size", connections.fragment_size),
     ]
 }
 

@@ -131,7 +131,7 @@ pub fn check(object: &[u8], pins: &Pins) -> Result<()> {
         let info = MapInfo::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
         // The kernel's device maps have values of either 4 or 8 bytes, and the loader chooses.
         let same_value = name == "DEVICES" || info.value_size() == map.value_size();
-        let sized = sizes(&ConnectionsConfig::default()).iter().any(|(other, _)| *other == name);
+        let sized = sizes(&ConnectionsConfig::default()).iter().any(|(other, ..)| *other == name);
         let same_entries = sized || info.max_entries() == map.max_entries();
         if info.key_size() != map.key_size() || !same_value || !same_entries {
             bail!(

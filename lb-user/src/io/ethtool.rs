@@ -1,10 +1,10 @@
-//! Checksum, VLAN and GRO offloads of an interface (SIOCETHTOOL inside its namespace).
+//! Checksum, VLAN and GRO offloads of an interface, and its driver's statistics (SIOCETHTOOL inside its namespace).
 //!
 //! A device has the features that were asked for (`requested`) and those in force (`active`); some need others,
 //! so that without TX checksums a veth has no TSO either. Only the request is changed here, and only for
 //! the features named, so what depended on them comes back by itself when they are restored.
 //!
-//! Every number passed to the kernel is a u32 in host order (linux/ethtool.h, struct ethtool_gstrings,
+//! Every number passed to the kernel, but for the statistics, is a u32 in host order (linux/ethtool.h, struct ethtool_gstrings,
 //! ethtool_gfeatures, ethtool_sfeatures):
 //!
 //! ```text
@@ -12,6 +12,7 @@
 //!  GSTRINGS    | cmd | set | count | names, 32 bytes each ...
 //!  GFEATURES   | cmd | blocks | available, requested, active, never changed | ... one block for 32 features
 //!  SFEATURES   | cmd | blocks | valid, requested | ...
+//!  GSTATS      | cmd | count | numbers (u64) ...
 //! ```
 
 use std::ffi::CString;
@@ -25,9 +26,12 @@ use super::netns::{NetNs, NetNsError, NsRef, run_in};
 const SIOCETHTOOL: u64 = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x0000_0003;
 const ETHTOOL_GSTRINGS: u32 = 0x0000_001b;
+const ETHTOOL_GSTATS: u32 = 0x0000_001d;
 const ETHTOOL_GSSET_INFO: u32 = 0x0000_0037;
 const ETHTOOL_GFEATURES: u32 = 0x0000_003a;
 const ETHTOOL_SFEATURES: u32 = 0x0000_003b;
+/// The string set with the names of the driver's statistics.
+const ETH_SS_STATS: u32 = 1;
 /// The string set with the features' names.
 const ETH_SS_FEATURES: u32 = 4;
 /// Bytes of one name (ETH_GSTRING_LEN).
@@ -37,6 +41,9 @@ const DRVINFO_WORDS: usize = 49;
 const DRIVER_NAME: std::ops::Range<usize> = 4..36;
 /// More features than any kernel has: guards against a senseless answer.
 const MAX_FEATURES: usize = 1024;
+
+/// More statistics than any device has: a veth has ten for each of at most 4096 queues.
+const MAX_STATISTICS: usize = 65_536;
 
 /// Why an interface's offloads could not be read or set.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +198,16 @@ pub fn driver(ns: &NetNs, ifname: &str) -> Result<String, EthtoolError> {
     run_in(ns, || Device::open(ns, ifname)?.driver())?
 }
 
+/// What the driver of a veth counts, by name; nothing for an interface of another driver. `ns` is the calling thread's
+/// namespace.
+pub fn veth_statistics_here(ns: &NetNs, ifname: &str) -> Result<Option<Vec<(String, u64)>>, EthtoolError> {
+    let device = Device::open(ns, ifname)?;
+    if device.driver()? != "veth" {
+        return Ok(None);
+    }
+    device.statistics().map(Some)
+}
+
 /// The names of the features of `what` that are in force and should be off.
 pub fn active(ns: &NetNs, ifname: &str, what: Offloads) -> Result<Vec<String>, EthtoolError> {
     let features = features(ns, ifname)?;
@@ -324,22 +341,46 @@ impl Device {
         Ok(text(bytes(&words).get(DRIVER_NAME).unwrap_or_default()))
     }
 
-    fn features(&self) -> Result<Vec<Feature>, EthtoolError> {
+    /// How many strings are in a set; more than `most` is a senseless answer.
+    fn count(&self, set: u32, most: usize) -> Result<usize, EthtoolError> {
         let mut info = [ETHTOOL_GSSET_INFO, 0, 0, 0, 0];
-        // The mask is a u64: bit 4 in its lower half, wherever this machine keeps that.
-        let mask = (1u64 << ETH_SS_FEATURES).to_ne_bytes();
+        // The mask is a u64: its bit is in the lower half, wherever this machine keeps that.
+        let mask = (1u64 << set).to_ne_bytes();
         let (low, high) = mask.split_at(4);
         info[2] = u32::from_ne_bytes(low.try_into().unwrap_or_default());
         info[3] = u32::from_ne_bytes(high.try_into().unwrap_or_default());
         self.ioctl(&mut info)?;
         let count = info[4] as usize;
-        if count > MAX_FEATURES {
-            let source = io::Error::other(format!("the kernel claims {count} features"));
+        if count > most {
+            let source = io::Error::other(format!("the kernel claims {count} strings in set {set}"));
             return Err(EthtoolError::Io { ifname: self.ifname.clone(), source });
         }
+        Ok(count)
+    }
 
+    /// The driver's statistics. Their number follows the number of queues, which others may change between two calls,
+    /// and the kernel writes as many as there are: there is room for all that a device can have.
+    fn statistics(&self) -> Result<Vec<(String, u64)>, EthtoolError> {
+        let count = self.count(ETH_SS_STATS, MAX_STATISTICS)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut names = vec![0u32; 3 + MAX_STATISTICS * NAME_LEN / size_of::<u32>()];
+        names[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_STATS, count as u32]);
+        self.ioctl(&mut names)?;
+        let mut values = vec![0u32; 2 + MAX_STATISTICS * size_of::<u64>() / size_of::<u32>()];
+        values[..2].copy_from_slice(&[ETHTOOL_GSTATS, count as u32]);
+        self.ioctl(&mut values)?;
+        let same = names[2].min(values[1]).min(MAX_STATISTICS as u32) as usize;
+        let names = bytes(names.get(3..3 + same * NAME_LEN / size_of::<u32>()).unwrap_or_default());
+        let values = bytes(values.get(2..2 + same * size_of::<u64>() / size_of::<u32>()).unwrap_or_default());
+        Ok(decode_statistics(&names, &values))
+    }
+
+    fn features(&self) -> Result<Vec<Feature>, EthtoolError> {
+        let count = self.count(ETH_SS_FEATURES, MAX_FEATURES)?;
         let mut names = vec![0u32; 3 + count * NAME_LEN / size_of::<u32>()];
-        names[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, info[4]]);
+        names[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32]);
         self.ioctl(&mut names)?;
         let blocks = count.div_ceil(32);
         let mut state = vec![0u32; 2 + blocks * 4];
@@ -373,6 +414,12 @@ fn decode_features(names: &[u8], blocks: &[u32]) -> Vec<Feature> {
             Feature { name: text(name), available: bit(0), requested: bit(1), active: bit(2) }
         })
         .collect()
+}
+
+/// Puts the names and the numbers together.
+fn decode_statistics(names: &[u8], values: &[u8]) -> Vec<(String, u64)> {
+    let values = values.as_chunks().0.iter().map(|value| u64::from_ne_bytes(*value));
+    names.chunks_exact(NAME_LEN).map(text).zip(values).collect()
 }
 
 /// The words of ETHTOOL_SFEATURES, if anything changeable is to be changed.
@@ -444,6 +491,16 @@ mod tests {
         assert_eq!(features[0], feature("one", true, true, false));
         assert_eq!(features[1], feature("", false, false, false));
         assert_eq!(features[33], feature("last", true, false, true));
+    }
+
+    #[test]
+    fn numbers_belong_to_names_by_position() {
+        let mut names = vec![0u8; 2 * NAME_LEN];
+        names[..3].copy_from_slice(b"one");
+        names[NAME_LEN..NAME_LEN + 4].copy_from_slice(b"last");
+        let values: Vec<u8> = [7u64, u64::MAX].into_iter().flat_map(u64::to_ne_bytes).collect();
+        let expected = vec![("one".to_owned(), 7), ("last".to_owned(), u64::MAX)];
+        assert_eq!(decode_statistics(&names, &values), expected);
     }
 
     #[test]

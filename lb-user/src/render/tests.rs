@@ -70,7 +70,7 @@ pub(crate) fn a_status() -> Status {
                 entries: 100,
                 removed: 10,
                 live: 90,
-                states: StateCounts { syn: 3, established: 80, closing: 4, closed: 2, udp: 1 },
+                states: StateCounts { syn: 3, unverified: 0, established: 80, closing: 4, closed: 2, udp: 1 },
             }),
         },
         pins: PinnedObjects::default(),
@@ -84,7 +84,7 @@ fn a_status_as_people_see_it() {
 lb 0.1.0, process 42, up 1 h 02 min, native mode, adopted from an earlier daemon
 placement: inline
 connection table: 90 of 65536 entries of 128 bytes, 8 MiB
-connections: 80 established, 3 opening, 4 closing, 2 reset, 1 udp; 10 timed out and removed
+connections: 80 established, 3 opening, 0 unverified, 4 closing, 2 reset, 1 udp; 10 timed out and removed
 sweep: 300 ms ago, took 1 s and 0.65 % of a core
 probes from: 02:00:00:00:00:01
 
@@ -129,23 +129,31 @@ CLIENT          VIP  VIP PORT  PROTOCOL  BACKEND        STATE        IDLE (s)
 fn counters_with_and_without_zeros() {
     let traffic =
         Traffic { packets_in: 5, bytes_in: 500, packets_out: 4, bytes_out: 4000, opened: 1, dropped: 0 };
-    let answer = Stats {
+    let mut answer = Stats {
         ledger: Ledger { received: 12, forwarded: 9, answered: 1, passed: 2, dropped: 0 },
         ledger_difference: 0,
         reasons: BTreeMap::from([("arp-answered".to_owned(), 1), ("malformed".to_owned(), 0)]),
         partial_checksums: 0,
+        losses: Losses::default(),
+        interfaces: vec![InterfaceLosses {
+            name: "s1-eth1".into(),
+            netns: None,
+            peer: Some("h1-eth0".into()),
+            devices: DeviceLosses::default(),
+        }],
         vips: vec![VipStats { id: 1, name: "web".into(), forwarded: 9, traffic }],
         backends: vec![BackendStats { id: 1, vip: "web".into(), address: [10, 0, 0, 1].into(), traffic }],
     };
     let expected = "\
-LEDGER             PACKETS
-received                12
-forwarded                9
-answered                 1
-passed                   2
-dropped                  0
-difference               0
-partial checksums        0
+LEDGER                  PACKETS
+received                     12
+forwarded                     9
+answered                      1
+passed                        2
+dropped                       0
+difference                    0
+lost after the verdict        0
+partial checksums             0
 
 REASON        PACKETS
 arp-answered        1
@@ -158,6 +166,20 @@ web  10.0.0.1             5         500              4         4000             
 ";
     assert_eq!(stats(&answer, false), expected);
     assert!(stats(&answer, true).contains("\nmalformed           0\n"));
+
+    let devices = DeviceLosses { receive_dropped: 100, peer_transmit_dropped: 7, ..DeviceLosses::default() };
+    answer.interfaces[0].devices = devices;
+    answer.losses = Losses { devices, redirect_dropped: 3 };
+    let lost = "
+lost after the verdict      110
+partial checksums             0
+
+LOST AT  PEER     SENDING  RECEIVING  PEER SENDING  PEER RECEIVING  ERRORS
+s1-eth1  h1-eth0        0        100             7               0       0
+redirected, and taken by no device: 3
+
+REASON ";
+    assert!(stats(&answer, false).contains(lost), "{}", stats(&answer, false));
 }
 
 #[test]

@@ -64,12 +64,13 @@ pub fn top(before: &Look, now: &Look) -> String {
     let (a, b) = (&before.stats.ledger, &now.stats.ledger);
     let _ = writeln!(
         out,
-        "packets/s: {} received, {} forwarded, {} answered, {} passed, {} dropped",
+        "packets/s: {} received, {} forwarded, {} answered, {} passed, {} dropped; {} lost after the verdict",
         per_second(a.received, b.received, ms),
         per_second(a.forwarded, b.forwarded, ms),
         per_second(a.answered, b.answered, ms),
         per_second(a.passed, b.passed, ms),
         per_second(a.dropped, b.dropped, ms),
+        per_second(before.stats.losses.total(), now.stats.losses.total(), ms),
     );
     let _ = writeln!(out, "{}", connection_table(&status.connections));
     if now.stats.ledger_difference != 0 {
@@ -160,7 +161,7 @@ mod tests {
 
     use super::super::tests::a_status;
     use super::*;
-    use crate::api::{BackendStats, VipStats};
+    use crate::api::{BackendStats, Losses, VipStats};
 
     fn look(at_ms: u64, n: u64) -> Look {
         let traffic = Traffic {
@@ -193,6 +194,8 @@ mod tests {
                 ("to_backend_redirect".to_owned(), 5000),
             ]),
             partial_checksums: 0,
+            losses: Losses { redirect_dropped: 50 * n, ..Losses::default() },
+            interfaces: Vec::new(),
             vips: vec![VipStats { id: 1, name: "web".into(), forwarded: 3000 * n, traffic }],
             backends: vec![backend(1, traffic), backend(2, Traffic::default())],
         };
@@ -203,9 +206,9 @@ mod tests {
     fn a_screen_shows_what_a_second_brought() {
         let expected = "\
 lb 0.1.0, up 1 h 02 min, native
-packets/s: 2000 received, 1500 forwarded, 0 answered, 499 passed, 0 dropped
+packets/s: 2000 received, 1500 forwarded, 0 answered, 499 passed, 0 dropped; 25 lost after the verdict
 connection table: 90 of 65536 entries of 128 bytes, 8 MiB
-connections: 80 established, 3 opening, 4 closing, 2 reset, 1 udp; 10 timed out and removed
+connections: 80 established, 3 opening, 0 unverified, 4 closing, 2 reset, 1 udp; 10 timed out and removed
 sweep: 300 ms ago, took 1 s and 0.65 % of a core
 
 VIP  IN (p/s)  IN (Mbit/s)  OUT (p/s)  OUT (Mbit/s)  NEW (/s)  DROPPED (/s)  CONNECTIONS
