@@ -264,7 +264,8 @@ mod tests {
         // A port goes, and its count stays; another comes, and begins at nothing.
         let two = [ends(1), ends(3)];
         let mut then = after.clone();
-        (then.remove(&port(2)), then.remove(&peer(2)));
+        then.remove(&port(2));
+        then.remove(&peer(2));
         then.insert(port(3), counted(0, 700, 70));
         let (losses, interfaces) = tally.take(&two, &then, &then);
         assert_eq!((losses.redirect_dropped, losses.devices.peer_receive_dropped, losses.total()), (4, 2, 9));

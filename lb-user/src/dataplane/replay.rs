@@ -43,7 +43,7 @@ impl DataPlane {
         upgrade::check(object, &pins)?;
         let mut loader = EbpfLoader::new();
         loader.override_global("FIXED_INPUTS", &1u32, true);
-        for (name, entries) in sizes(connections) {
+        for (name, _, entries) in sizes(connections) {
             loader.map_max_entries(name, entries);
         }
         let mut ebpf = loader.load(object).context("the kernel refuses the XDP object's maps")?;
