@@ -18,6 +18,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether the first entries of a table come next.
+    pub fn begins_a_table(self) -> bool {
+        self.position == Position::default()
+    }
+
     /// Whether half-open connections come next.
     pub fn is_half_open(self) -> bool {
         !self.in_established

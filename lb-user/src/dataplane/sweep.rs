@@ -170,11 +170,16 @@ impl Sweep {
     pub fn pass(&mut self, mut pause: impl FnMut(Duration) -> bool) -> Result<Option<Pass>> {
         let mut pass = Pass { started_ns: sys::clock_monotonic(), ..Pass::default() };
         let mut step_began = sys::clock_thread();
-        let mut tally = Tally::new(self.settings()?, self.generations()?);
+        let mut tally = Tally::new(self.settings()?, Vec::new());
         let loads = self.loads()?;
         let mut timed_out = Vec::new();
         let mut next = Some(Place::default());
         while let Some(position) = next {
+            // Pauses are long against a step: what was read before one may not be true of entries that are made in it.
+            tally.settings = self.settings()?;
+            if position.begins_a_table() {
+                tally.generations = self.generations()?;
+            }
             tally.now = clock::ticks();
             next = self.conns.read(position, |key, value| {
                 pass.entries += 1;
