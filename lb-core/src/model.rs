@@ -14,6 +14,9 @@ use crate::table::{
     Ticks, TrafficCounter, VipRecord, VipTarget,
 };
 
+/// Fragmented packets that are remembered at most.
+const MOST_FRAGMENTS: usize = 65_536;
+
 /// What the core asked its tables, and was told: the way to a decision, for those who want to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -408,7 +411,12 @@ impl Tables for Model {
     }
 
     fn fragment_set(&self, key: &FragmentKey, value: &FragmentValue) {
-        self.fragments.borrow_mut().insert(*key, *value);
+        let mut fragments = self.fragments.borrow_mut();
+        // Between two sweeps there may be a flood.
+        if fragments.len() >= MOST_FRAGMENTS && !fragments.contains_key(key) {
+            fragments.clear();
+        }
+        fragments.insert(*key, *value);
     }
 
     fn asker(&self, key: &ClientKey) -> Option<AskerValue> {

@@ -13,10 +13,10 @@ use lb_core::host::health::{FULL_SHARE, Neighbour, State};
 use lb_core::host::ids::{BackendKey, Ids};
 use lb_core::host::plan::{HealthView, Plan, Seen};
 use model::segment::{ACK, SYN, TCP};
-use model::{BROADCAST, Fabric, Model, Segment, Station, arp, host};
+use model::{BROADCAST, Fabric, Model, Segment, Station, arp, host, parts};
 use ofshim::core::net::handover::{StandBy, Taken};
 use ofshim::core::{Event, Placement, Settings, Source, VipKnowledge};
-use openflow::{MacAddr, Version};
+use openflow::{MacAddr, MatchField, Version};
 
 const BOTH: [Version; 2] = [Version::V1_0, Version::V1_3];
 const VIRTUAL: MacAddr = MacAddr([2, 0x6c, 10, 0, 1, 1]);
@@ -394,4 +394,32 @@ fn a_host_that_is_known_is_not_asked() {
     bed.take(&given(&config(""), &[1, 2], &[40_000])).unwrap();
     assert_eq!(bed.fabric.net.now, began, "no time passed");
     assert!(!bed.fabric.arrived.iter().any(|(_, frame)| frame[12..14] == [8, 6]), "nobody was asked");
+}
+
+#[test]
+fn entries_that_would_hide_fragments_of_answers_end_when_balancing_begins() {
+    for version in BOTH {
+        let mut bed = Bed::new(version);
+        let given = given(&config(""), &[1, 2], &[40_000]);
+        bed.told(Standing::Xdp, Handover { connections: Vec::new(), ..given.clone() }, false);
+        let direct = Segment {
+            dst_mac: host(1),
+            dst: SocketAddr::new(IpAddr::from([10, 0, 0, 1]), 5_000),
+            payload: vec![7; 100],
+            ..request(40_000, ACK)
+        };
+        bed.fabric.inject((1, 1), &direct.bytes());
+        for part in parts(&direct.answer(ACK).bytes(), 5, &[24]) {
+            bed.fabric.inject((2, 1), &part);
+        }
+        let hiding = |bed: &Bed| {
+            let from = MatchField::EthSrc { value: host(1), mask: None };
+            let flows = bed.fabric.net.switches.values().flat_map(|model| &model.flows);
+            let has = |flow: &&model::Flow, field: &MatchField| flow.match_.fields.contains(field);
+            flows.filter(|flow| has(flow, &from) && has(flow, &MatchField::TcpSrc(0))).count()
+        };
+        assert_eq!(hiding(&bed), 2, "{version}: on both switches of the way");
+        assert!(bed.take(&given).is_ok());
+        assert_eq!(hiding(&bed), 0, "{version}");
+    }
 }

@@ -8,7 +8,7 @@ use lb_core::host::addr::MacAddr as Mac;
 use lb_core::host::config::Config;
 use lb_core::host::replay::{Change, Reply, Request, Station, from_hex, to_hex};
 use model::segment::{ACK, SYN, TCP, UDP};
-use model::{Segment, host};
+use model::{Segment, host, parts, whole};
 use ofshim::replay::lines::{Session, run};
 use ofshim::replay::packet::set;
 use openflow::{MacAddr, MatchField};
@@ -118,6 +118,42 @@ fn connections_are_balanced_by_entries_and_follow_their_backends() {
     for at_ns in [2_000_000, 3_000_000] {
         assert_eq!(out(session.ask(&frame(9, at_ns, &next))).0, 3 - backend);
     }
+}
+
+#[test]
+fn fragments_come_to_the_controller_beside_the_entries_of_their_flow() {
+    for sixth in [false, true] {
+        let (vip, backend) = if sixth { ("2001:db8:1::1", "2001:db8::1") } else { ("10.0.1.1", "10.0.0.1") };
+        let toml = format!(
+            "[[vip]]\naddress = \"{vip}\"\nport = 80\nprotocol = \"udp\"\n\
+             [[vip.backend]]\naddress = \"{backend}\"\nport = 8080\n"
+        );
+        let config = Config::from_toml(&toml, "lb.toml").unwrap();
+        let packet =
+            Segment { dst_mac: MacAddr(config.vips[0].mac.0), payload: vec![7; 100], ..segment(sixth, UDP) };
+        let mut session = Session::new(config);
+        let addresses = |number: u8| vec![[10, 0, 0, number].into(), v6(number)];
+        let hosts = [1, 9].map(|number| Station { addresses: addresses(number), ..station(number) });
+        let Reply::Tables(_) = session.ask(&Request::Hosts(hosts.to_vec())) else { panic!("no tables") };
+        let (_, came, _) = out(session.ask(&frame(9, 0, &packet)));
+        assert!(!out(session.ask(&frame(9, 1_000_000, &packet))).2, "it has entries");
+        let answer = came.answer(0);
+        for (port, sent, arrives) in [(9, &packet, &came), (1, &answer, &packet.answer(0))] {
+            let mut arrived = Vec::new();
+            for part in parts(&sent.bytes(), 9, &[8, 16]) {
+                let request = Request::Frame { at_ns: 2_000_000, port, frame: to_hex(&part) };
+                let Reply::Frame(replayed) = session.ask(&request) else { panic!("no frame") };
+                let [(to, digits)] = replayed.out.as_slice() else { panic!("{replayed:?}") };
+                assert_eq!((*to, replayed.asked), (10 - port, true));
+                arrived.push(from_hex(digits).unwrap());
+            }
+            assert_eq!(whole(&arrived), *arrives);
+        }
+    }
+}
+
+fn v6(number: u8) -> IpAddr {
+    format!("2001:db8::{number}").parse().unwrap()
 }
 
 #[test]

@@ -22,11 +22,12 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// ICMPv6 type of a neighbour advertisement.
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const IPV6_HEADER_BYTES: usize = 40;
-/// Headers between that of IPv6 and the transport's (RFC 8200, 4; RFC 4302): hop-by-hop, routing, fragment,
-/// authentication, destination options.
+/// Headers between that of IPv6 and the transport's (RFC 8200, 4; RFC 4302): hop-by-hop, routing, authentication,
+/// destination options; and [`FRAGMENT`].
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+/// Next header of a fragment header.
+pub const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 

@@ -1,7 +1,8 @@
 //! What a switch does to a packet: it reads the fields that entries match, and writes some of them.
 //!
 //! Fields are written where they stand, and checksums are brought up to date by what has changed (RFC 1624, equation
-//! 3), as Open vSwitch does it: options, data and a wrong checksum leave as they came.
+//! 3), as Open vSwitch does it: options, data and a wrong checksum leave as they came. Fragments are matched without
+//! ports, the first one too (OpenFlow 1.0, 3.4).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +14,8 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+/// Next header of a fragment header, which is the protocol of later fragments of IPv6.
+const FRAGMENT: u8 = 44;
 /// TCP's flags FIN and RST.
 const ENDS: u8 = 1 | 4;
 
@@ -37,7 +40,7 @@ struct Ip {
     protocol: u8,
     /// Where TCP, UDP or ICMP begins, unless in a later fragment.
     transport: Option<usize>,
-    /// Ports of TCP and UDP; 0 in a later fragment.
+    /// Ports of TCP and UDP; 0 in a fragment.
     ports: Option<(u16, u16)>,
     /// ICMPv6 type.
     kind: Option<u8>,
@@ -152,7 +155,7 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Ip> {
     }
     let address =
         |at: usize| Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?)));
-    let is_later = word(packet, 6)? & 0x1fff != 0;
+    let part = Part::of(word(packet, 6)? & 0x1fff, word(packet, 6)? & 0x2000 != 0);
     let ip = Ip {
         at,
         src: address(12)?,
@@ -164,7 +167,7 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Ip> {
         kind: None,
         flags: 0,
     };
-    Some(with_transport(frame, ip, at + header, is_later))
+    Some(with_transport(frame, ip, at + header, part))
 }
 
 fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
@@ -174,7 +177,7 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
     }
     let address =
         |at: usize| Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?)));
-    let (protocol, behind, is_later) = behind_extensions(frame, *packet.get(6)?, at + 40);
+    let (protocol, behind, part) = behind_extensions(frame, *packet.get(6)?, at + 40);
     let ip = Ip {
         at,
         src: address(8)?,
@@ -186,36 +189,56 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
         kind: None,
         flags: 0,
     };
-    Some(with_transport(frame, ip, behind, is_later))
+    Some(with_transport(frame, ip, behind, part))
 }
 
-/// The protocol behind the extension headers, where it begins, and whether this is a later fragment (RFC 8200, 4).
-fn behind_extensions(frame: &[u8], first: u8, at: usize) -> (u8, usize, bool) {
-    let (mut next, mut at) = (first, at);
+/// What of a packet a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    First,
+    Later,
+}
+
+impl Part {
+    const fn of(offset: u16, more: bool) -> Self {
+        match (offset, more) {
+            (0, false) => Self::Whole,
+            (0, true) => Self::First,
+            _ => Self::Later,
+        }
+    }
+}
+
+/// The protocol behind the extension headers, where it begins, and what of the packet is here (RFC 8200, 4). Of later
+/// fragments the fragment header is all that a switch looks at.
+fn behind_extensions(frame: &[u8], first: u8, at: usize) -> (u8, usize, Part) {
+    let (mut next, mut at, mut part) = (first, at, Part::Whole);
     loop {
         let Some([following, length]) = frame.get(at..at + 2).and_then(|two| <[u8; 2]>::try_from(two).ok())
         else {
-            return (next, at, false);
+            return (next, at, part);
         };
         match next {
             0 | 43 | 60 => at += usize::from(length) * 8 + 8,
             51 => at += usize::from(length) * 4 + 8,
-            44 => {
-                let offset = word(frame, at + 2).unwrap_or(0) >> 3;
-                at += 8;
-                if offset != 0 {
-                    return (following, at, true);
+            FRAGMENT => {
+                let field = word(frame, at + 2).unwrap_or(0);
+                part = Part::of(field >> 3, field & 1 != 0);
+                if part == Part::Later {
+                    return (FRAGMENT, at, part);
                 }
+                at += 8;
             }
-            _ => return (next, at, false),
+            _ => return (next, at, part),
         }
         next = following;
     }
 }
 
-fn with_transport(frame: &[u8], ip: Ip, at: usize, is_later: bool) -> Ip {
-    if is_later {
-        let has_ports = matches!(ip.protocol, TCP | UDP);
+fn with_transport(frame: &[u8], ip: Ip, at: usize, part: Part) -> Ip {
+    let has_ports = matches!(ip.protocol, TCP | UDP);
+    if part == Part::Later {
         return Ip { ports: has_ports.then_some((0, 0)), ..ip };
     }
     let least = match ip.protocol {
@@ -227,10 +250,13 @@ fn with_transport(frame: &[u8], ip: Ip, at: usize, is_later: bool) -> Ip {
     if frame.len() < at + least {
         return ip;
     }
-    let ports = word(frame, at).zip(word(frame, at + 2)).filter(|_| ip.protocol != ICMPV6);
+    let ports = match part {
+        Part::First => Some((0, 0)),
+        _ => word(frame, at).zip(word(frame, at + 2)),
+    };
     let kind = frame.get(at).copied().filter(|_| ip.protocol == ICMPV6);
     let flags = if ip.protocol == TCP { frame.get(at + 13).copied().unwrap_or(0) } else { 0 };
-    Ip { transport: Some(at), ports, kind, flags, ..ip }
+    Ip { transport: Some(at), ports: ports.filter(|_| has_ports), kind, flags, ..ip }
 }
 
 /// Writes a field of a frame. Whether this switch knows it, and the frame has it.

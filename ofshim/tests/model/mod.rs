@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod fabric;
+mod parts;
 pub mod segment;
 mod station;
 mod switch;
@@ -14,6 +15,7 @@ use ofshim::core::{Command, ConnId, Controller, Event, Level, Settings};
 use openflow::{MacAddr, Message, PortNo, Version, Xid};
 
 pub use fabric::Fabric;
+pub use parts::{parts, whole};
 pub use segment::Segment;
 pub use station::Station;
 pub use switch::{Flow, Model};

@@ -552,6 +552,11 @@ fn behind_extensions(packet: &[u8]) -> (u8, &[u8]) {
     }
 }
 
+/// Whether an IPv6 packet is a first fragment, directly behind its header.
+fn is_first_part(packet: &[u8]) -> bool {
+    packet[6] == 44 && packet.get(42..44).is_some_and(|field| field == [0, 1])
+}
+
 fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
     let tag = (frame[12..14] == [0x81, 0x00])
         .then(|| VLAN_PRESENT | (u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff));
@@ -564,9 +569,10 @@ fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
     let behind = v6.map(behind_extensions);
     let protocol = v4.map(|p| p[9]).or(behind.map(|(protocol, _)| protocol));
     let transport = |wanted: u8| {
-        let later = v4.is_some_and(|p| be16(p, 6).unwrap() & 0x1fff != 0);
+        // No fragment has ports in a match, the first neither (1.0, 3.4).
+        let part = v4.is_some_and(|p| be16(p, 6).unwrap() & 0x3fff != 0) || v6.is_some_and(is_first_part);
         let rest = v4.map(|p| &p[usize::from(p[0] & 15) * 4..]).or(behind.map(|(_, rest)| rest));
-        let rest = if later { Some(&[0, 0, 0, 0][..]) } else { rest };
+        let rest = if part { Some(&[0, 0, 0, 0][..]) } else { rest };
         rest.filter(|_| protocol == Some(wanted))
     };
     match_.fields.iter().all(|field| match field {

@@ -2,7 +2,8 @@
 //! packet has to come to the same backend with the same bytes, and each answer to its client.
 //!
 //! The trace is the same in every run. Its answers are those of the backend that a packet came to. Backends go down, are
-//! drained and disabled, and come back at barriers, between which hundreds of connections stay open.
+//! drained and disabled, and come back at barriers, between which hundreds of connections stay open. Some packets of either
+//! side come in fragments, in any order.
 
 mod network;
 
@@ -32,6 +33,8 @@ const STACK_BYTES: usize = 64 << 20;
 const OPEN: usize = 500;
 /// From one packet to the next.
 const GAP_NS: u64 = 4_000_000;
+/// One packet with data in so many comes in fragments.
+const SPLIT: usize = 20;
 /// New flows from one barrier to the next.
 const BARRIER: usize = 400;
 /// What happens at the barriers, in turn: to the backend of this number.
@@ -171,18 +174,24 @@ impl Trace {
         let is_tcp = is_tcp(&flow);
         let steps: &[(bool, u8)] = if is_tcp { &TCP } else { &UDP };
         let (by_client, flags) = steps[flow.step];
-        let (port, bytes) = if by_client {
+        let (port, packet) = if by_client {
             (client(flow.client).1, self.packet(is_tcp, flow.from, flow.to, flags))
         } else {
             let Some((port, question)) = &flow.arrived else { return Ok(None) };
             let (port, (from, to)) = (*port, ends(question)?);
             (port, self.packet(is_tcp, to, from, flags))
         };
-        self.frames += 1;
-        let outcome = self.comparison.frame(self.frames, self.frames * GAP_NS, port, &bytes)?;
-        *self.ends.entry((VIPS[flow.vip].selection, outcome.reason.name())).or_default() += 1;
-        if by_client {
-            flow.arrived = outcome.left.filter(|_| outcome.reason == Reason::ToBackendSwitch);
+        // The report finds the flow of an IPv6 packet by its ports only where it is whole.
+        let is_data = !is_tcp || flags & PSH != 0;
+        let splits = is_data && (flow.step > 0 || flow.from.1.is_ipv4()) && self.random.one_in(SPLIT);
+        let frames = if splits { self.fragments(packet) } else { vec![(true, packet.bytes())] };
+        for (has_ports, bytes) in frames {
+            self.frames += 1;
+            let outcome = self.comparison.frame(self.frames, self.frames * GAP_NS, port, &bytes)?;
+            *self.ends.entry((VIPS[flow.vip].selection, outcome.reason.name())).or_default() += 1;
+            if by_client && has_ports {
+                flow.arrived = outcome.left.filter(|_| outcome.reason == Reason::ToBackendSwitch);
+            }
         }
         flow.step += 1;
         // A client that hears nothing, or a reset, goes away.
@@ -190,12 +199,26 @@ impl Trace {
         Ok(goes_on.then_some(flow))
     }
 
-    fn packet(&mut self, tcp: bool, from: End, to: End, flags: u8) -> Vec<u8> {
-        let payload: Vec<u8> = if flags & (SYN | FIN) == 0 {
-            (0..self.random.below(80)).map(|_| self.random.bits() as u8).collect()
-        } else {
-            Vec::new()
-        };
+    fn payload(&mut self, bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|_| self.random.bits() as u8).collect()
+    }
+
+    /// A packet in three fragments, half of the time out of order, and whether each is the first.
+    fn fragments(&mut self, mut packet: Packet) -> Vec<(bool, Vec<u8>)> {
+        const CUTS: (usize, usize) = (24, 48);
+        packet.payload = self.payload(64);
+        let parts = [(0, CUTS.0), CUTS, (CUTS.1, usize::MAX)];
+        let mut parts: Vec<_> =
+            parts.iter().map(|(from, to)| (*from == 0, packet.part(*from, *to).bytes())).collect();
+        if self.random.one_in(2) {
+            parts.swap(self.random.below(3), self.random.below(3));
+        }
+        parts
+    }
+
+    fn packet(&mut self, tcp: bool, from: End, to: End, flags: u8) -> Packet {
+        let size = if flags & (SYN | FIN) == 0 { self.random.below(80) } else { 0 };
+        let payload = self.payload(size);
         let mut packet = if tcp {
             Packet::tcp(from, to, flags, self.random.bits() as u32, &payload)
         } else {
@@ -211,7 +234,7 @@ impl Trace {
             // None (RFC 768).
             packet.checksum = Checksum::Value(0);
         }
-        packet.bytes()
+        packet
     }
 
     /// Brings every connection past its handshake: a controller that has handed both directions to the switches does not
@@ -264,11 +287,17 @@ fn is_tcp(flow: &Flow) -> bool {
     VIPS[flow.vip].protocol == Protocol::Tcp
 }
 
-/// Both ends of a packet.
+/// Both ends of a packet, or of a first fragment.
 fn ends(bytes: &[u8]) -> Result<(End, End)> {
     let layout = read::layout(bytes).context("an Ethernet header")?;
     let ip = layout.ip.context("an IP header")?;
-    let (from, to) = ip.ports.context("ports")?;
+    /// Ethernet, IPv6 and fragment header.
+    const BEHIND_FRAGMENT_HEADER: usize = 14 + 40 + 8;
+    let behind = || match bytes.get(BEHIND_FRAGMENT_HEADER..)? {
+        [a, b, c, d, ..] => Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))),
+        _ => None,
+    };
+    let (from, to) = ip.ports.or_else(behind).context("ports")?;
     Ok(((layout.macs.0, ip.addresses.0, from), (layout.macs.1, ip.addresses.1, to)))
 }
 
@@ -290,7 +319,8 @@ fn ten_thousand_flows_are_the_same_by_xdp_and_by_flow_entries() {
     assert_eq!(report.flows, FLOWS as u64);
     // The bytes are those of flow entries: the controller sees little more than first packets.
     assert!(report.packet_ins * 3 < report.frames, "{} of {}", report.packet_ins, report.frames);
-    for reason in ["to_backend_switch", "to_client_switch", "reset_answered"] {
+    let parts = ["fragment_to_backend", "fragment_to_client", "fragment_unknown", "no_connection"];
+    for reason in ["to_backend_switch", "to_client_switch", "reset_answered"].iter().chain(&parts) {
         assert!(
             report.reasons.get(reason).is_some_and(|count| *count >= 10),
             "{reason}: {:?}",

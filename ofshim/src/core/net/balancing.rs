@@ -260,9 +260,11 @@ impl Network {
     pub(super) fn replanned(&mut self, replanned: &Replanned) {
         self.standing_replanned();
         self.adopt_orphans();
-        let Some(balancer) = self.balancer.as_ref().filter(|_| !replanned.backends.is_empty()) else {
+        if replanned.backends.is_empty() {
             return;
-        };
+        }
+        self.end_hiding_routes();
+        let Some(balancer) = &self.balancer else { return };
         let mut gone = BTreeSet::new();
         for (key, leg) in balancer.pins.iter() {
             let concerned = balancer.backend_of(&leg.conn).is_none_or(|id| replanned.backends.contains(&id));
@@ -423,10 +425,6 @@ impl Network {
         if self.balancer.as_ref().is_some_and(|balancer| balancer.is_virtual(goes.dst)) {
             return Next::Stop("for a backend that has not said yet where it is");
         }
-        let station = Station { mac: left.dst, vlan: left.vlan };
-        let Some(to) = self.seat_of(station, at.dpid) else {
-            return self.send_rewritten(context, left, bytes);
-        };
         if left.ip.is_some_and(|ip| ip.dst.is_ipv6()) && !self.matches_v6(at.dpid) {
             let text = format!(
                 "switch {}: OpenFlow 1.0 cannot match or write IPv6 addresses; packets to VIPs over IPv6 are dropped there",
@@ -437,6 +435,10 @@ impl Network {
             }
             return Next::Stop("IPv6 to a VIP, at a switch that cannot match it");
         }
+        // A part of a packet makes no entries, and meets none on its way.
+        let station = Station { mac: left.dst, vlan: left.vlan };
+        let seat = self.seat_of(station, at.dpid).filter(|_| is_whole(&context.frame));
+        let Some(to) = seat else { return self.send_rewritten(context, left, bytes) };
         let Some(way) = self.way_of(at, to, &goes) else {
             return Next::Stop("there is no way to the destination");
         };
@@ -455,10 +457,7 @@ impl Network {
             self.out.extend(sent);
             return Next::Stop("");
         }
-        let pinned = self.balancer.as_ref().and_then(|balancer| {
-            let whole = is_whole(&context.frame);
-            balancer.connection_of(side, &came, &goes).filter(|_| whole)
-        });
+        let pinned = self.balancer.as_ref().and_then(|balancer| balancer.connection_of(side, &came, &goes));
         match pinned {
             Some(conn) => self.establish_leg(Planned { key, conn, side, left: goes, way }, send),
             None => self.out.push(send),

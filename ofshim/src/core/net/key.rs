@@ -91,6 +91,8 @@ impl FlowKey {
         let ip = frame.ip.filter(|_| v6 || frame.ethertype != ETHERTYPE_IPV6).map(|ip| {
             let fine = granularity == Granularity::FiveTuple;
             let ports = ip.ports.filter(|_| fine && (v6 || ip.protocol != SCTP));
+            // In a match no fragment has ports, the first neither (1.0, 3.4).
+            let ports = ports.map(|ports| if ip.fragment { (0, 0) } else { ports });
             IpKey { src: ip.src, dst: ip.dst, protocol: fine.then_some(ip.protocol), ports }
         });
         Self { ethertype: Some(frame.ethertype), ip, ..macs }

@@ -458,6 +458,7 @@ impl Network {
             let hop = Hop { out: route.out, sequence: route.sequence, since: self.now, found: true };
             let stays = match (route.purpose, self.flows.hop(&key, at)) {
                 (Purpose::Ahead, _) => self.adopt_ahead(key.destination(), dpid, route.out),
+                _ if self.hides_answers(&key) => false,
                 (_, Some(known)) => known.out == route.out && self.flows.adopt(key, at, hop),
                 // Its flow takes another way now.
                 (_, None) if self.is_routed_here(&key) => false,

@@ -13,6 +13,7 @@ mod ahead;
 mod balancing;
 pub mod explain;
 pub mod flows;
+mod fragments;
 pub mod handover;
 pub mod hosts;
 pub mod key;
@@ -356,7 +357,7 @@ impl Network {
             let inline = !self.known.placement().is_onearm();
             let from_vip = key.src.is_some_and(|src| self.known.vip_of(src).is_some());
             let to_vip = self.known.vip_of(key.dst).is_some();
-            to_vip || from_vip || (inline && self.known.is_prober(key.dst))
+            to_vip || from_vip || (inline && self.known.is_prober(key.dst)) || self.hides_answers(key)
         };
         let gone: Vec<FlowKey> = self.flows.iter().map(|(key, _)| *key).filter(fallen).collect();
         for key in gone {

@@ -132,8 +132,11 @@ impl Network {
         }
     }
 
-    /// Installs one hop, in place of one with the same match.
+    /// Installs one hop, in place of one with the same match; none that would hide answers of backends.
     pub(super) fn install_hop(&mut self, key: FlowKey, at: Place, out: PortNo) {
+        if self.hides_answers(&key) {
+            return;
+        }
         let Some(member) = self.members.get(&at.dpid) else { return };
         let layout = member.layout;
         let Some(sequence) = self.flows.install(key, at, out, self.now) else {

@@ -302,6 +302,9 @@ impl Network {
             Fate::Flood => self.flood(context),
             Fate::Send(to) => self.send_whole(context, to),
             Fate::Install(to) if context.frame.ethertype == ETHERTYPE_ARP => self.send_whole(context, to),
+            Fate::Install(to) if self.hides_answers(&self.key_of(&context.frame)) => {
+                self.send_whole(context, to)
+            }
             Fate::Install(to) => self.forward(context, to),
         }
     }
@@ -340,7 +343,8 @@ impl Network {
             return Next::Stop("there is no way to the destination");
         };
         let is_ahead = self.settings.proactive && self.known.vip_of(context.frame.dst).is_none();
-        let hides = self.is_fine(&context.frame) && FlowKey::hides_others(&context.frame);
+        let hides = self.hides_answers(&key)
+            || (self.is_fine(&context.frame) && FlowKey::hides_others(&context.frame));
         if is_ahead || hides {
             // Its way is there already, or each switch of the way asks for itself.
             let out: Vec<PortNo> = way.first().map(|(_, out)| *out).into_iter().collect();

@@ -59,6 +59,7 @@ impl Session {
     }
 
     pub(super) fn ask_for_ports(&mut self, ctx: &mut Context<'_>) {
+        // Fragments as any packets, which have no ports in a match (1.0, 3.4): balancing relies on seeing each of them.
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.link.send(&Message::SetConfig(config), ctx);
         // Extensions are used for balancing alone.
