@@ -10,41 +10,26 @@
 //!       '-------- release (lb mode xdp, or the daemon's programs are back) ------'
 //! ```
 
+mod taking;
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_core::conn::{Side, state};
 use lb_core::host::handover::{Handover, Standing, Told};
 use lb_core::host::health::State;
 use lb_core::host::ids::BackendKey;
-use lb_core::host::records;
 use lb_core::table::ConnKey;
-use openflow::{DatapathId, MacAddr, PacketInRef, Version};
+use openflow::{DatapathId, MacAddr, Version};
 
-use super::balancing::Planned;
-use super::proxy::ASKER;
-use super::stages::{Context, Next};
 use super::{Network, Out};
 use crate::core::balance::probe::PROBER;
-use crate::core::balance::{Balancer, LegKey, check, is_finished};
+use crate::core::balance::{Balancer, LegKey, check};
 use crate::core::event::Level;
-use crate::core::forward::{DropReason, Fate};
-use crate::core::frame::{Frame, arp_probe};
-use crate::core::ip::{Neighbour, solicitation};
-use crate::core::learn::Station;
 use crate::core::topo::Place;
 use crate::core::vip::{Placement, VipKnowledge};
 
-/// How long the hosts of connections that are taken over have to say where they are.
-const HOSTS_PATIENCE: Duration = Duration::from_millis(500);
-/// How long switches have to confirm the entries of connections that are taken over.
-const SWITCHES_PATIENCE: Duration = Duration::from_secs(5);
-/// The most hosts that are asked where they are; the first packets of others tell.
-const MAX_ASKED: usize = 1024;
-/// Packets that wait for the daemon's answer at most, and their bytes.
-const MAX_WAITING: usize = 1024;
-const MAX_WAITING_BYTES: usize = 4 << 20;
 /// After an answer that nothing is to be done, the daemon is not asked because of a packet for so long.
 const QUIET: Duration = Duration::from_millis(250);
 /// After a refusal to stand in.
@@ -53,8 +38,6 @@ const QUIET_REFUSED: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_millis(500);
 /// So many answers in a row that XDP balances end a balancing that the daemon has forgotten.
 const STALE_ANSWERS: u32 = 3;
-/// Tokens of barriers behind entries of connections that are taken over have this bit.
-const TAKE_TOKEN: u64 = 1 << 62;
 
 /// Whether this controller may stand in for a daemon's balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -317,84 +300,6 @@ impl Network {
         self.go_on_taking();
     }
 
-    /// Decides about the packets that waited.
-    fn send_waiting(&mut self) {
-        self.stand.waiting_bytes = 0;
-        for (at, bytes) in std::mem::take(&mut self.stand.waiting) {
-            if let Some(frame) = Frame::parse(&bytes) {
-                let packet = PacketInRef::whole(at.port, &bytes);
-                self.packet_in(at.dpid, &packet, &frame, self.now);
-            }
-        }
-    }
-
-    /// A packet for a VIP while hosts are asked where they are: it waits, or it would be flooded.
-    pub(super) fn wait_for_hosts(&mut self, context: &Context<'_>) -> Option<Next> {
-        let asks = self.stand.taking.as_ref().is_some_and(|taking| taking.tokens.is_none());
-        let is_virtual = |balancer: &Balancer| balancer.is_virtual(context.frame.dst);
-        (asks && self.balancer.as_ref().is_some_and(is_virtual)).then(|| self.let_wait(context))
-    }
-
-    fn drop_waiting(&mut self, why: &str) {
-        let count = std::mem::take(&mut self.stand.waiting).len();
-        self.stand.waiting_bytes = 0;
-        if count > 0 {
-            *self.stops.entry("for a VIP, and XDP is not attached").or_default() += count as u64;
-        }
-        if !why.is_empty() {
-            self.log(Level::Debug, why.to_owned());
-        }
-    }
-
-    /// A packet for a VIP that XDP should have had: it waits until the daemon has said who balances. `None` if it is none,
-    /// or nobody stands by.
-    pub(super) fn watch_for_vips(&mut self, context: &Context<'_>) -> Option<Next> {
-        let stands_by = matches!(self.settings.stand_by, StandBy::Ready { .. }) && self.balancer.is_none();
-        if !stands_by || self.known.placement() != Placement::Inline || !self.is_for_vip(context) {
-            return None;
-        }
-        if self.now < self.stand.late_until {
-            return Some(Next::Stop("for a VIP, and late: XDP balances again"));
-        }
-        if self.now < self.stand.quiet_until {
-            let reason = match context.decision {
-                Some(Fate::Drop(reason @ (DropReason::Unbalanced(_) | DropReason::VipArp(_)))) => reason,
-                _ => return Some(Next::Stop("for a VIP, and XDP is not attached")),
-            };
-            // No entry: it would hide from us that XDP has gone.
-            self.out.push(Out::Dropped { at: context.at, reason });
-            return Some(Next::Stop("for a VIP, and XDP is not attached"));
-        }
-        self.ask_daemon();
-        Some(self.let_wait(context))
-    }
-
-    fn let_wait(&mut self, context: &Context<'_>) -> Next {
-        let (stand, packet) = (&mut self.stand, &context.packet);
-        let whole = packet.data.len() >= usize::from(packet.total_len);
-        let room =
-            stand.waiting.len() < MAX_WAITING && stand.waiting_bytes + packet.data.len() <= MAX_WAITING_BYTES;
-        if !whole || !room {
-            return Next::Stop("for a VIP, and too many wait until it is balanced");
-        }
-        stand.waiting_bytes += packet.data.len();
-        stand.waiting.push((context.at, packet.data.to_vec()));
-        Next::Stop("")
-    }
-
-    fn is_for_vip(&self, context: &Context<'_>) -> bool {
-        let Some(last) = &self.stand.last else { return false };
-        if let Some(Fate::Drop(DropReason::Unbalanced(_) | DropReason::VipArp(_))) = context.decision {
-            return true;
-        }
-        let target = match context.frame.ip.and_then(|ip| ip.neighbour) {
-            Some(Neighbour::Solicitation { target }) => Some(IpAddr::V6(target)),
-            _ => None,
-        };
-        let dst = context.frame.dst;
-        last.config.vips.iter().any(|vip| vip.mac.0 == dst.0 || Some(vip.address) == target)
-    }
-
     fn begin(&mut self, given: &Handover, why: Why) -> Result<(), String> {
         let seed = match self.settings.stand_by {
             StandBy::Ready { seed } => seed,
@@ -442,159 +347,6 @@ impl Network {
         let known = crate::core::balance::knowledge(balancer.config());
         let probers = self.stand.inline.probers().chain([PROBER]);
         VipKnowledge::new(known.vips(), known.backends(), probers, Placement::Flows)
-    }
-
-    /// Takes over the connections, and asks those where they are that are not known.
-    fn adopt_given(&mut self, given: &Handover) {
-        let now = self.now;
-        let Some(balancer) = &mut self.balancer else { return };
-        let mut taken = Taken::default();
-        let mut connections = Vec::with_capacity(given.connections.len());
-        let mut stale = Vec::new();
-        for told in &given.connections {
-            match balancer.take(told, now) {
-                Some((key, other)) => {
-                    if other {
-                        stale.extend(balancer.pins.of(&key));
-                    }
-                    connections.push(key);
-                }
-                None => taken.refused += 1,
-            }
-        }
-        let clients: BTreeSet<IpAddr> = connections.iter().map(|key| records::ip(key.client)).collect();
-        let backends = balancer.plan().backends.values();
-        let backends: BTreeSet<(IpAddr, Option<MacAddr>)> = backends
-            .filter_map(|backend| Some((backend.key.address, Some(MacAddr(backend.neighbour?.mac.0)))))
-            .collect();
-        for key in stale {
-            self.end_leg(&key);
-        }
-        self.adopt_orphans();
-        let missing = clients.into_iter().map(|client| (client, None)).chain(backends);
-        let missing: BTreeSet<_> = missing.filter(|host| !self.is_found(host)).take(MAX_ASKED).collect();
-        for (address, mac) in &missing {
-            let frame = match address {
-                IpAddr::V4(address) => {
-                    let to = mac.unwrap_or(MacAddr::BROADCAST);
-                    arp_probe(to, ASKER, std::net::Ipv4Addr::UNSPECIFIED, *address, None)
-                }
-                IpAddr::V6(address) => solicitation(*mac, ASKER, *address, None),
-            };
-            self.ask_everywhere(&frame);
-        }
-        self.stand.taking = Some(Taking { since: now, connections, missing, taken, tokens: None });
-    }
-
-    /// Whether it is known where a host is.
-    fn is_found(&self, (address, mac): &(IpAddr, Option<MacAddr>)) -> bool {
-        match mac {
-            Some(mac) => {
-                let probed = self.balancer.as_ref().and_then(|balancer| balancer.place_of(*mac));
-                probed.is_some() || !self.hosts.with_mac(*mac).is_empty()
-            }
-            None => self.hosts.with_address(*address).next().is_some(),
-        }
-    }
-
-    /// Installs the entries once all hosts are known, or the time for that is over; ends the hand-over once the switches
-    /// have confirmed.
-    pub(super) fn go_on_taking(&mut self) {
-        let Some(mut taking) = self.stand.taking.take() else { return };
-        let passed = self.now.saturating_sub(taking.since);
-        if taking.tokens.is_none() {
-            taking.missing.retain(|host| !self.is_found(host));
-            if taking.missing.is_empty() || passed >= HOSTS_PATIENCE {
-                let tokens = self.install_taken(&mut taking);
-                taking.tokens = Some(tokens);
-                self.send_waiting();
-            }
-        }
-        let through = taking.tokens.as_ref().is_some_and(BTreeMap::is_empty);
-        if !through && passed < SWITCHES_PATIENCE {
-            self.stand.taking = Some(taking);
-            return;
-        }
-        let Taken { installed, remembered, refused } = taking.taken;
-        let text = format!(
-            "{installed} connections of the balancer's daemon have entries, {remembered} get them with their next packets, \
-             {refused} found no place"
-        );
-        self.log(Level::Info, text);
-        if self.stand.why == Some(Why::Asked) {
-            let silent = "the switches have not confirmed the entries in time";
-            self.stand.done = Some(if through { Ok(taking.taken) } else { Err(silent.to_owned()) });
-        }
-    }
-
-    /// Sends the entries of connections, and a barrier behind them to each switch.
-    fn install_taken(&mut self, taking: &mut Taking) -> BTreeMap<u64, DatapathId> {
-        let mut switches = BTreeSet::new();
-        for key in std::mem::take(&mut taking.connections) {
-            match self.install_connection(&key, &mut switches) {
-                Some(true) => taking.taken.installed += 1,
-                Some(false) => taking.taken.refused += 1,
-                None => taking.taken.remembered += 1,
-            }
-        }
-        let mut tokens = BTreeMap::new();
-        for dpid in switches.into_iter().filter(|dpid| self.members.contains_key(dpid)) {
-            self.stand.last_token += 1;
-            let token = TAKE_TOKEN | self.stand.last_token;
-            tokens.insert(token, dpid);
-            self.out.push(Out::Barrier { dpid, token });
-        }
-        tokens
-    }
-
-    /// Installs both directions of a connection; false if a switch has no room, `None` if it has to wait for a packet.
-    fn install_connection(&mut self, conn: &ConnKey, switches: &mut BTreeSet<DatapathId>) -> Option<bool> {
-        let balancer = self.balancer.as_ref()?;
-        if balancer.pins.is_busy(conn) {
-            return Some(true);
-        }
-        let value = balancer.model().connection(conn)?;
-        let goes_on = matches!(value.state, state::ESTABLISHED | state::CLOSING | state::UDP);
-        if !goes_on || is_finished(&value) {
-            return None;
-        }
-        let client = self.hosts.with_address(records::ip(conn.client)).next()?;
-        let (came, left) = balancer.directions(conn, client.mac, client.vlan)?;
-        let at = self.hosts.place_of(client, &|_| true)?;
-        let to = self.seat_of(Station { mac: left.dst, vlan: left.vlan }, at.dpid)?;
-        let way = self.way_of(at, to, &left)?;
-        let key = LegKey { at, came };
-        if !self.may_install(&key) {
-            return Some(false);
-        }
-        switches.extend(way.iter().map(|(at, _)| at.dpid));
-        let planned = Planned { key, conn: *conn, side: Side::Client, left, way };
-        switches.extend(self.install_way_back(&planned));
-        self.install_leg(planned);
-        if let Some(balancer) = &mut self.balancer {
-            balancer.pinned(conn);
-        }
-        Some(true)
-    }
-
-    /// A switch confirmed; whether that was about connections that are taken over.
-    pub(super) fn took(&mut self, token: u64, now: Duration) -> bool {
-        if token & TAKE_TOKEN == 0 {
-            return false;
-        }
-        self.now = now;
-        if let Some(tokens) = self.stand.taking.as_mut().and_then(|taking| taking.tokens.as_mut()) {
-            tokens.remove(&token);
-        }
-        self.go_on_taking();
-        true
-    }
-
-    /// A switch's connection ended: nobody waits for it.
-    pub(super) fn take_without(&mut self, dpid: DatapathId) {
-        if let Some(tokens) = self.stand.taking.as_mut().and_then(|taking| taking.tokens.as_mut()) {
-            tokens.retain(|_, of| *of != dpid);
-        }
     }
 
     /// Follows what the daemon says now.
