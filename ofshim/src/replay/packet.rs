@@ -13,6 +13,7 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 const ICMPV6: u8 = 58;
 /// Next header of a fragment header, which is the protocol of later fragments of IPv6.
 const FRAGMENT: u8 = 44;
@@ -40,7 +41,7 @@ struct Ip {
     protocol: u8,
     /// Where TCP, UDP or ICMP begins, unless in a later fragment.
     transport: Option<usize>,
-    /// Ports of TCP and UDP; 0 in a fragment.
+    /// Ports of TCP, UDP and SCTP; 0 in a fragment.
     ports: Option<(u16, u16)>,
     /// ICMPv6 type.
     kind: Option<u8>,
@@ -106,6 +107,7 @@ impl Fields {
             MatchField::VlanVid { value, mask: None } => {
                 *value == self.tag.map_or(0, |tag| VLAN_PRESENT | (tag & 0x0fff))
             }
+            MatchField::VlanPcp(value) => self.tag.is_some_and(|tag| tag >> 13 == u16::from(*value)),
             MatchField::IpDscp(value) => ip(&|ip| ip.dscp == *value),
             MatchField::IpProto(value) => ip(&|ip| ip.protocol == *value),
             MatchField::Ipv4Src { value, mask: None } => ip(&|ip| ip.src == IpAddr::V4(*value)),
@@ -116,6 +118,8 @@ impl Fields {
             MatchField::TcpDst(value) => ports(TCP, &|_, dst| dst == *value),
             MatchField::UdpSrc(value) => ports(UDP, &|src, _| src == *value),
             MatchField::UdpDst(value) => ports(UDP, &|_, dst| dst == *value),
+            MatchField::SctpSrc(value) => ports(SCTP, &|src, _| src == *value),
+            MatchField::SctpDst(value) => ports(SCTP, &|_, dst| dst == *value),
             MatchField::Icmpv6Type(value) => ip(&|ip| ip.kind == Some(*value)),
             _ => return None,
         })
@@ -237,13 +241,14 @@ fn behind_extensions(frame: &[u8], first: u8, at: usize) -> (u8, usize, Part) {
 }
 
 fn with_transport(frame: &[u8], ip: Ip, at: usize, part: Part) -> Ip {
-    let has_ports = matches!(ip.protocol, TCP | UDP);
+    let has_ports = matches!(ip.protocol, TCP | UDP | SCTP);
     if part == Part::Later {
         return Ip { ports: has_ports.then_some((0, 0)), ..ip };
     }
     let least = match ip.protocol {
         TCP => 20,
         UDP => 8,
+        SCTP => 12,
         ICMPV6 => 4,
         _ => return ip,
     };
@@ -269,8 +274,12 @@ pub fn set(frame: &mut [u8], field: &MatchField) -> bool {
         MatchField::Ipv4Dst { value, mask: None } => set_address(frame, &fields, true, &value.octets()),
         MatchField::Ipv6Src { value, mask: None } => set_address(frame, &fields, false, &value.octets()),
         MatchField::Ipv6Dst { value, mask: None } => set_address(frame, &fields, true, &value.octets()),
-        MatchField::TcpSrc(port) | MatchField::UdpSrc(port) => set_port(frame, &fields, 0, *port),
-        MatchField::TcpDst(port) | MatchField::UdpDst(port) => set_port(frame, &fields, 2, *port),
+        MatchField::TcpSrc(port) | MatchField::UdpSrc(port) | MatchField::TpSrc(port) => {
+            set_port(frame, &fields, 0, *port)
+        }
+        MatchField::TcpDst(port) | MatchField::UdpDst(port) | MatchField::TpDst(port) => {
+            set_port(frame, &fields, 2, *port)
+        }
         _ => false,
     }
 }

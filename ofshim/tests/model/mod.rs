@@ -237,14 +237,17 @@ pub const ACK: u8 = 0x10;
 
 /// A TCP segment of 54 bytes: MACs, then address and port of both ends.
 pub fn tcp(macs: (MacAddr, MacAddr), from: ([u8; 4], u16), to: ([u8; 4], u16), flags: u8) -> Vec<u8> {
-    let mut bytes = [macs.1.0, macs.0.0].concat();
-    bytes.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-    bytes.extend(from.0);
-    bytes.extend(to.0);
-    bytes.extend(from.1.to_be_bytes());
-    bytes.extend(to.1.to_be_bytes());
-    bytes.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    bytes
+    let segment = Segment {
+        src_mac: macs.0,
+        dst_mac: macs.1,
+        vlan: None,
+        src: from.into(),
+        dst: to.into(),
+        protocol: segment::TCP,
+        flags,
+        payload: Vec::new(),
+    };
+    segment.bytes()
 }
 
 pub fn tagged(src: MacAddr, dst: MacAddr, vid: u16) -> Vec<u8> {

@@ -91,12 +91,6 @@ impl Segment {
         Some(segment)
     }
 
-    /// Reads a packet whose checksums are right and that holds nothing that would be lost.
-    pub fn sound(frame: &[u8]) -> Option<Self> {
-        let (segment, sound) = Self::parse(frame)?;
-        (sound && segment.bytes() == frame).then_some(segment)
-    }
-
     fn parse(frame: &[u8]) -> Option<(Self, bool)> {
         let mut sound = true;
         let mac = |at: usize| MacAddr(frame[at..at + 6].try_into().unwrap());

@@ -1,18 +1,16 @@
-//! A switch in memory, written from the specifications: tables, packet-in, packet-out, flow-mod, statistics.
+//! A switch in memory of either version: tables, packet-in, packet-out, flow-mod, bundles, statistics. What it reads of
+//! frames and writes to them is the replay's switch's.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ofshim::replay::packet::{self, Fields};
 use openflow::{
     Action, BufferId, BundleControl, BundleControlKind, Cookie, DatapathId, ErrorKind, ErrorMsg,
     FeaturesReply, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, FlowStats, Hello,
     Instruction, MacAddr, Match, MatchField, Message, MultipartReply, NiciraMsg, NxAction, OnfMsg, PacketIn,
-    PacketInReason, Port, PortNo, PortStats, ReplyBody, RequestBody, SwitchDesc, TableId, VLAN_PRESENT,
-    Version, Xid,
+    PacketInReason, Port, PortNo, PortStats, ReplyBody, RequestBody, SwitchDesc, TableId, Version, Xid,
 };
-
-use super::Segment;
-use super::segment::{FIN, RST};
 
 const UNTAGGED: MatchField = MatchField::VlanVid { value: 0, mask: None };
 
@@ -41,45 +39,10 @@ impl Flow {
             }),
             _ => None,
         });
-        let ends = || Segment::read(frame).is_some_and(|segment| segment.flags & (FIN | RST) != 0);
+        let ends = || Fields::of(frame).is_some_and(|fields| fields.ends());
         if let Some(idle_s) = fin.filter(|_| ends()) {
             self.idle_s = self.idle_s.min(idle_s);
         }
-    }
-}
-
-/// Writes a field as a switch does, with the checksums that depend on it.
-fn set_field(frame: &mut Vec<u8>, field: &MatchField) {
-    if let MatchField::EthSrc { value, mask: None } = field {
-        return frame[6..12].copy_from_slice(&value.0);
-    }
-    if let MatchField::EthDst { value, mask: None } = field {
-        return frame[..6].copy_from_slice(&value.0);
-    }
-    let Some(mut segment) = Segment::sound(frame) else { return set_address(frame, field) };
-    match *field {
-        MatchField::Ipv4Src { value, mask: None } => segment.src.set_ip(value.into()),
-        MatchField::Ipv4Dst { value, mask: None } => segment.dst.set_ip(value.into()),
-        MatchField::Ipv6Src { value, mask: None } => segment.src.set_ip(value.into()),
-        MatchField::Ipv6Dst { value, mask: None } => segment.dst.set_ip(value.into()),
-        MatchField::TcpSrc(port) | MatchField::UdpSrc(port) | MatchField::TpSrc(port) => {
-            segment.src.set_port(port);
-        }
-        MatchField::TcpDst(port) | MatchField::UdpDst(port) | MatchField::TpDst(port) => {
-            segment.dst.set_port(port);
-        }
-        ref other => panic!("not modelled: {other:?}"),
-    }
-    *frame = segment.bytes();
-}
-
-/// Writes an address of a packet whose checksums are not looked at.
-fn set_address(frame: &mut [u8], field: &MatchField) {
-    let ip = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
-    match field {
-        MatchField::Ipv4Src { value, mask: None } => frame[ip + 12..ip + 16].copy_from_slice(&value.octets()),
-        MatchField::Ipv4Dst { value, mask: None } => frame[ip + 16..ip + 20].copy_from_slice(&value.octets()),
-        other => panic!("not modelled: {other:?}"),
     }
 }
 
@@ -491,9 +454,9 @@ impl Model {
         self.reply(&Message::PacketIn(packet), Xid(0));
     }
 
-    fn act(&mut self, action: &Action, in_port: PortNo, frame: &mut Vec<u8>) {
+    fn act(&mut self, action: &Action, in_port: PortNo, frame: &mut [u8]) {
         match action {
-            Action::SetField(field) => set_field(frame, field),
+            Action::SetField(field) => assert!(packet::set(frame, field), "not modelled: {field:?}"),
             Action::Nicira(NxAction::FinTimeout { .. }) => assert!(self.maker.starts_with("Nicira")),
             Action::Output { port: PortNo::FLOOD, .. } => {
                 let up = self.ports.iter().filter(|(_, up)| **up).map(|(port, _)| *port);
@@ -535,66 +498,8 @@ fn effective(mut match_: Match) -> Match {
     match_
 }
 
-/// What Open vSwitch takes for the protocol of an IPv6 packet: it looks behind extension headers, but for fragments
-/// other than the first. What is cut short has none.
-fn behind_extensions(packet: &[u8]) -> (u8, &[u8]) {
-    let (mut next, mut rest) = (packet[6], &packet[40..]);
-    loop {
-        let Some(head) = rest.get(..8) else { return (next, rest) };
-        let length = match next {
-            44 if u16::from_be_bytes([head[2], head[3]]) >= 8 => return (44, rest),
-            44 => 8,
-            0 | 43 | 60 => (usize::from(head[1]) + 1) * 8,
-            _ => return (next, rest),
-        };
-        next = head[0];
-        rest = rest.get(length..).unwrap_or_default();
-    }
-}
-
-/// Whether an IPv6 packet is a first fragment, directly behind its header.
-fn is_first_part(packet: &[u8]) -> bool {
-    packet[6] == 44 && packet.get(42..44).is_some_and(|field| field == [0, 1])
-}
-
 fn matches(match_: &Match, in_port: PortNo, frame: &[u8]) -> bool {
-    let tag = (frame[12..14] == [0x81, 0x00])
-        .then(|| VLAN_PRESENT | (u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff));
-    let packet = &frame[if tag.is_some() { 18 } else { 14 }..];
-    let ethertype =
-        u16::from_be_bytes([frame[frame.len() - packet.len() - 2], frame[frame.len() - packet.len() - 1]]);
-    let be16 = |bytes: &[u8], at: usize| bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
-    let v4 = (ethertype == 0x0800).then_some(packet);
-    let v6 = (ethertype == 0x86dd).then_some(packet);
-    let behind = v6.map(behind_extensions);
-    let protocol = v4.map(|p| p[9]).or(behind.map(|(protocol, _)| protocol));
-    let transport = |wanted: u8| {
-        // No fragment has ports in a match, the first neither (1.0, 3.4).
-        let part = v4.is_some_and(|p| be16(p, 6).unwrap() & 0x3fff != 0) || v6.is_some_and(is_first_part);
-        let rest = v4.map(|p| &p[usize::from(p[0] & 15) * 4..]).or(behind.map(|(_, rest)| rest));
-        let rest = if part { Some(&[0, 0, 0, 0][..]) } else { rest };
-        rest.filter(|_| protocol == Some(wanted))
-    };
-    match_.fields.iter().all(|field| match field {
-        MatchField::InPort(port) => *port == in_port,
-        MatchField::EthDst { value, mask: None } => value.0 == frame[..6],
-        MatchField::EthSrc { value, mask: None } => value.0 == frame[6..12],
-        MatchField::VlanVid { value, mask: None } => *value == tag.unwrap_or(0),
-        MatchField::EthType(value) => *value == ethertype,
-        MatchField::VlanPcp(value) => tag.is_some() && *value == frame[14] >> 5,
-        MatchField::IpDscp(value) => v4.is_some_and(|p| p[1] >> 2 == *value),
-        MatchField::IpProto(value) => Some(*value) == protocol,
-        MatchField::Ipv4Src { value, mask: None } => v4.is_some_and(|p| p[12..16] == value.octets()),
-        MatchField::Ipv4Dst { value, mask: None } => v4.is_some_and(|p| p[16..20] == value.octets()),
-        MatchField::Ipv6Src { value, mask: None } => v6.is_some_and(|p| p[8..24] == value.octets()),
-        MatchField::Ipv6Dst { value, mask: None } => v6.is_some_and(|p| p[24..40] == value.octets()),
-        MatchField::TcpSrc(value) => transport(6).is_some_and(|t| be16(t, 0) == Some(*value)),
-        MatchField::TcpDst(value) => transport(6).is_some_and(|t| be16(t, 2) == Some(*value)),
-        MatchField::UdpSrc(value) => transport(17).is_some_and(|t| be16(t, 0) == Some(*value)),
-        MatchField::UdpDst(value) => transport(17).is_some_and(|t| be16(t, 2) == Some(*value)),
-        MatchField::SctpSrc(value) => transport(132).is_some_and(|t| be16(t, 0) == Some(*value)),
-        MatchField::SctpDst(value) => transport(132).is_some_and(|t| be16(t, 2) == Some(*value)),
-        MatchField::Icmpv6Type(value) => v6.is_some_and(|p| p[6] == 58 && p[40] == *value),
-        other => panic!("not modelled: {other:?}"),
-    })
+    let fields = Fields::of(frame).expect("an Ethernet header");
+    let holds = |field| fields.matches(in_port, field);
+    match_.fields.iter().all(|field| holds(field).unwrap_or_else(|| panic!("not modelled: {field:?}")))
 }
