@@ -179,7 +179,13 @@ fn a_connection_with_entries_has_its_fragments_rewritten_both_ways() {
             }
             let before = bed.packet_ins();
             open(&mut bed, sixth, protocol);
-            assert_eq!((bed.packet_ins(), bed.legs()), (before, 2), "whole packets have their entries");
+            // In 1.3 each SYN is seen.
+            let begins = usize::from(version == Version::V1_3 && protocol == TCP);
+            assert_eq!(
+                (bed.packet_ins(), bed.legs()),
+                (before + begins, 2),
+                "whole packets have their entries"
+            );
         }
     });
 }

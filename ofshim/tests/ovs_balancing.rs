@@ -63,6 +63,16 @@ for _ in range(24):
     time.sleep(0.25)
 ";
 
+/// Twenty questions over one connection.
+const TWENTY: &str = "
+import http.client
+c = http.client.HTTPConnection('10.77.0.100', 80, timeout=5)
+for _ in range(20):
+    c.request('GET', '/')
+    assert c.getresponse().read() in (b'h1', b'h2')
+c.close()
+";
+
 /// Backends h1 and h2 with servers, client h3.
 struct Bed {
     servers: Vec<Child>,
@@ -112,6 +122,13 @@ impl Bed {
 
     fn legs(&self) -> usize {
         self.bridge.flows(BALANCE).len()
+    }
+
+    /// How many packets of connections the controller has decided about.
+    fn decided(&self) -> u64 {
+        let packets = self.controller.read("status")["balancing"]["packets"].clone();
+        let counts = packets.as_object().unwrap().iter();
+        counts.filter(|(reason, _)| reason.starts_with("to_")).map(|(_, count)| count.as_u64().unwrap()).sum()
     }
 
     fn order(&self, words: &[&str]) {
@@ -220,4 +237,36 @@ fn a_new_controller_leaves_a_download_alone() {
         assert!(client.wait().unwrap().success(), "{openflow}: {:#?}", later.log());
         bed.controller = later;
     }
+}
+
+/// Cookies of the entries that show beginnings and ends of connections.
+const WATCH: &str = "0x6f6673680d";
+
+#[test]
+fn a_connection_costs_its_syn_and_two_copies_and_its_entries_end_with_it() {
+    if !root("a_connection_costs_its_syn_and_two_copies_and_its_entries_end_with_it") {
+        return;
+    }
+    let bed = Bed::new("1.3", &["--selection", "round-robin", "--idle-timeout", "300"]);
+    let watching = |bed: &Bed| bed.bridge.flows(WATCH).len();
+    // Beginnings and ends at the VIP, ends of what two backends answer, and the one that matches nobody.
+    assert_eq!(watching(&bed), 5, "{:#?}", bed.bridge.flows(WATCH));
+    let ns = bed.bridge.namespace(3);
+    let ask = || {
+        let done = Command::new("ip").args(["netns", "exec", &ns, "python3", "-c", TWENTY]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let before = bed.decided();
+    ask();
+    bed.controller.wait("an empty table", || bed.legs() == 0);
+    // The last acknowledgement may come after the end of its entry.
+    let decided = bed.decided() - before;
+    assert!((3..=4).contains(&decided), "{decided} packets of 60 or more");
+
+    // Deleted by somebody, they come back.
+    bed.bridge.ofctl("del-flows", "cookie=0x6f6673680d000000/0xffffffffff000000");
+    bed.controller.wait("the entries are back", || watching(&bed) == 5);
+    bed.order(&["disable", "10.77.0.1"]);
+    ask();
+    bed.controller.wait("an empty table", || bed.legs() == 0);
 }

@@ -40,6 +40,8 @@ pub enum Purpose {
     Balance,
     /// What balances without a packet-in for each connection, and stands while its VIPs and backends do.
     Standing,
+    /// What shows beginnings and ends of balanced connections.
+    Watch,
     /// What a switch learned by a standing entry: one direction of a connection.
     Learned,
 }
@@ -59,6 +61,7 @@ impl Purpose {
             Self::Balance => 8,
             Self::Standing => 11,
             Self::Learned => 12,
+            Self::Watch => 13,
         }
     }
 
@@ -78,6 +81,7 @@ impl Purpose {
             Self::Balance => "balance",
             Self::Standing => "standing",
             Self::Learned => "learned",
+            Self::Watch => "watch",
         }
     }
 
@@ -95,6 +99,7 @@ impl Purpose {
             8 => Some(Self::Balance),
             11 => Some(Self::Standing),
             12 => Some(Self::Learned),
+            13 => Some(Self::Watch),
             _ => None,
         }
     }

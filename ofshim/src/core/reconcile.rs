@@ -279,7 +279,8 @@ pub fn stands(
         | Purpose::Shown
         | Purpose::Balance
         | Purpose::Standing
-        | Purpose::Learned => false,
+        | Purpose::Learned
+        | Purpose::Watch => false,
         Purpose::Hold => held,
         Purpose::Forward | Purpose::Transit if held => false,
         Purpose::Forward if from_vip || to_vip => false,

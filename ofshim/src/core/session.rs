@@ -437,8 +437,8 @@ impl Session {
     fn removed(&mut self, removed: FlowRemoved, ctx: &mut Context<'_>) -> Option<Raised<'static>> {
         let (purpose, sequence) = cookie::read(removed.cookie)?;
         self.switch.as_mut()?.flow_removed(&removed, &mut self.link, ctx);
-        use Purpose::{Ahead, Balance, Pinned, Route, Standing, Steer};
-        let route = matches!(purpose, Route | Ahead | Steer | Pinned | Balance | Standing);
+        use Purpose::{Ahead, Balance, Pinned, Route, Standing, Steer, Watch};
+        let route = matches!(purpose, Route | Ahead | Steer | Pinned | Balance | Standing | Watch);
         (route && self.is_ready()).then(|| Raised::Removed(purpose, Box::new(removed), sequence))
     }
 

@@ -602,7 +602,8 @@ fn timeouts(purpose: Purpose, key: &Key, ctx: &Context<'_>) -> Timeouts {
         | Purpose::Shown
         | Purpose::Balance
         | Purpose::Standing
-        | Purpose::Learned => Timeouts { idle_s: 0, hard_s: 0 },
+        | Purpose::Learned
+        | Purpose::Watch => Timeouts { idle_s: 0, hard_s: 0 },
         Purpose::Forward | Purpose::Transit | Purpose::Route | Purpose::TableMiss => {
             Timeouts { idle_s, hard_s }
         }

@@ -7,7 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use openflow::{Match, MatchField, PortNo, VLAN_PRESENT};
+use openflow::{Match, MatchField, NxmField, PortNo, VLAN_PRESENT};
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -121,6 +121,10 @@ impl Fields {
             MatchField::SctpSrc(value) => ports(SCTP, &|src, _| src == *value),
             MatchField::SctpDst(value) => ports(SCTP, &|_, dst| dst == *value),
             MatchField::Icmpv6Type(value) => ip(&|ip| ip.kind == Some(*value)),
+            MatchField::Nxm(NxmField::TcpFlags { value, mask }) => {
+                let asked = mask.unwrap_or(u16::MAX);
+                ip(&|ip| ip.protocol == TCP && u16::from(ip.flags) & asked == *value)
+            }
             _ => return None,
         })
     }

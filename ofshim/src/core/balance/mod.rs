@@ -388,6 +388,12 @@ impl Balancer {
         self.model.promote(key);
     }
 
+    /// Whether a connection has ended on both sides, or was reset.
+    #[must_use]
+    pub fn is_over(&self, key: &ConnKey) -> bool {
+        self.model.connection(key).is_some_and(|value| is_finished(&value))
+    }
+
     /// Whether there is room for one more connection; if not, those to let go of.
     #[must_use]
     pub fn overflow(&self, now: Duration) -> Vec<ConnKey> {

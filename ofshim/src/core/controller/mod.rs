@@ -293,6 +293,7 @@ impl Controller {
             Raised::Removed(Purpose::Standing, removed, sequence) => {
                 self.network.standing_removed(dpid, removed.reason, sequence);
             }
+            Raised::Removed(Purpose::Watch, ..) => self.network.watch_removed(dpid),
             Raised::Removed(_, removed, sequence) => {
                 self.network.flow_removed(dpid, &removed.match_, sequence);
             }
@@ -303,6 +304,8 @@ impl Controller {
                 }
             }
             Raised::Refused(Purpose::Balance, sequence) => self.network.leg_refused(dpid, sequence, now),
+            // Without them it goes on as with other switches.
+            Raised::Refused(Purpose::Watch, _) => {}
             Raised::Refused(_, sequence) => self.network.flow_refused(dpid, sequence),
             Raised::Confirmed(token) => self.network.barrier_done(token, now),
             Raised::PortStats(ports) => self.network.port_stats(dpid, &ports, now),

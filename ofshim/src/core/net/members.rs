@@ -153,6 +153,8 @@ impl Network {
         }
         self.refresh_all_ahead();
         self.standing_ready(dpid, standing);
+        self.watching.forget(dpid);
+        self.watch();
         for (number, port) in ports {
             self.probe_port(Place::new(dpid, number), &port);
         }
@@ -171,6 +173,7 @@ impl Network {
         self.out.extend(then);
         self.balance_switch_lost(dpid);
         self.standing_lost(dpid);
+        self.watching.forget(dpid);
         self.take_without(dpid);
         match &mut self.discovery {
             Some(discovery) => discovery.switch_gone(dpid),

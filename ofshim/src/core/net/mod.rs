@@ -26,6 +26,7 @@ mod stages;
 mod standing;
 pub mod steer;
 pub mod view;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(crate) use self::proxy::ASKER;
 pub use self::stages::{Admitted, Next, STAGES};
 pub use self::steer::AnswersKey;
 use self::steer::Steering;
+use self::watch::Watching;
 use super::balance::proactive::Standing;
 use super::balance::{self, Balancer};
 use super::discover::{self, Discovery};
@@ -215,6 +217,8 @@ pub struct Network {
     /// Who balances, if this controller does.
     balancer: Option<Balancer>,
     balancing: Balancing,
+    /// What is seen of connections besides their packets to the controller.
+    watching: Watching,
     /// Entries that stand before there are connections, if it balances by such.
     standing: Option<Standing>,
     /// In whose place, and what that needs.
@@ -250,6 +254,7 @@ impl Network {
                 .unwrap_or_default(),
             balancer: settings.balancing.clone().map(|balancing| Balancer::new(balancing, Duration::ZERO)),
             balancing: Balancing::default(),
+            watching: Watching::default(),
             standing: settings.balancing.as_ref().and_then(standing::of_settings),
             stand: Stand::default(),
             settings,

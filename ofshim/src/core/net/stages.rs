@@ -83,6 +83,9 @@ impl Network {
     ) -> Admitted {
         self.now = now;
         let at = Place::new(dpid, packet.in_port);
+        if self.watched(at, packet, frame) {
+            return Admitted::Done;
+        }
         let mut context = Context {
             at,
             frame: *frame,

@@ -31,6 +31,7 @@ impl Network {
             (Purpose::Steer.word(), self.steering.iter().count()),
             (Purpose::Balance.word(), self.balancer().map_or(0, |balancer| balancer.pins.len())),
             (Purpose::Standing.word(), self.standing().map_or(0, Standing::entry_count)),
+            (Purpose::Watch.word(), self.watching.entry_count()),
         ])
     }
 

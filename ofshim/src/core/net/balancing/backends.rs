@@ -44,7 +44,8 @@ impl Network {
     /// When the balancer has something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
-        self.balancer.as_ref().and_then(Balancer::next_wake)
+        let balancer = self.balancer.as_ref().and_then(Balancer::next_wake);
+        balancer.into_iter().chain(self.watching.next_wake()).min()
     }
 
     /// Wakes the balancer. Where somebody is about to be taken for dead, the switches first confirm that all that they

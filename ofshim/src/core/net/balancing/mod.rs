@@ -72,6 +72,8 @@ impl Network {
         self.balancing.refusing.retain(|_, until| now < *until);
         self.standing_tick();
         self.end_orphans();
+        self.end_connections();
+        self.watch();
         let Some(balancer) = &mut self.balancer else { return };
         balancer.sweep(now);
         if balancer.next_wake().is_some_and(|at| at <= now) {
@@ -88,6 +90,7 @@ impl Network {
     /// packets are decided about anew; those whose backend is somewhere else follow it.
     pub(super) fn replanned(&mut self, replanned: &Replanned) {
         self.standing_replanned();
+        self.watch();
         self.adopt_orphans();
         if replanned.backends.is_empty() {
             return;

@@ -221,6 +221,7 @@ impl Network {
         }
         self.drop_orphans();
         self.balancer = None;
+        self.watch();
         let inline = self.stand.inline.clone();
         self.knowledge_changed(&inline);
         let last = self.stand.last.take();
