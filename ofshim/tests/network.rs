@@ -569,6 +569,12 @@ fn proactive_ways_are_there_before_the_traffic() {
         let before = net.packet_ins();
         assert_eq!(net.inject((1, 1), &udp(1, 2, 3)), [(2, 1)]);
         assert_eq!(net.way(&udp(1, 2, 3)).len(), 5);
+        // Also between opposite switches, where the other way was as short.
+        for from in 1..=6 {
+            for to in (1..=6).filter(|to| *to != from) {
+                assert_eq!(net.inject((from, 1), &udp(from as u8, to as u8, 3)), [(to, 1)], "{version}");
+            }
+        }
         assert_eq!(net.packet_ins(), before);
     }
 }

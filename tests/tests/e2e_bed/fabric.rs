@@ -100,6 +100,20 @@ impl Fabric {
         serde_json::from_slice(&done.stdout).unwrap()
     }
 
+    /// Name of a host's interface, in its namespace.
+    pub fn interface(&self, number: u32) -> String {
+        format!("{}-eth0", self.hosts[number as usize - 1])
+    }
+
+    /// The controller's entries of this purpose on a switch: the byte behind `ofsh` in their cookies.
+    pub fn entries_of(&mut self, switch: &str, purpose: u8) -> Vec<String> {
+        let dump = self.tell(&format!("ofctl dump-flows {switch}"));
+        // What entries learn has a cookie too, further on in the line.
+        let cookie = format!("cookie=0x6f667368{purpose:02x}");
+        let lines = dump.as_str().unwrap().lines().map(str::trim_start);
+        lines.filter(|line| line.starts_with(&cookie)).map(str::to_owned).collect()
+    }
+
     /// Waits until the controller knows so many directed links, and all ports are settled.
     pub fn wait_links(&mut self, links: u64) {
         self.wait_links_alone(links);

@@ -1,17 +1,19 @@
 //! What runs on hosts: servers that say who answered, and clients.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::net::{Net, address};
+use super::net::Net;
 use super::raw::enter;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection to [`Server::web_and_lines`] may be silent.
+const LONG_SILENCE: Duration = Duration::from_secs(300);
 
 /// Bytes of a download: a pattern in which a lost, doubled or moved piece shows.
 pub fn body(length: usize) -> Vec<u8> {
@@ -42,36 +44,58 @@ impl Server {
 
     /// The same at an address of the host's.
     pub fn http_at(net: &Net, number: u32, at: &str) -> Self {
-        Self::tcp(net, number, at, move |stream| http(&stream, number))
+        Self::tcp(net, number, vec![at.to_owned()], move |stream| {
+            let mut reader = BufReader::new(&stream);
+            let mut request = String::new();
+            let _ = reader.read_line(&mut request);
+            http(reader, &stream, &request, number);
+        })
     }
 
     /// TCP: every line comes back with the host's number in front.
     pub fn lines(net: &Net, number: u32, port: u16) -> Self {
-        Self::tcp(net, number, &format!("0.0.0.0:{port}"), move |stream| {
-            let Ok(mut writer) = stream.try_clone() else { return };
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                if writer.write_all(format!("{number} {line}\n").as_bytes()).is_err() {
-                    return;
-                }
+        Self::tcp(net, number, vec![format!("0.0.0.0:{port}")], move |stream| {
+            lines(BufReader::new(&stream), &stream, number);
+        })
+    }
+
+    /// TCP on several ports of `any`, `0.0.0.0` or `::`: a request is answered as by [`Self::http`], other lines as by
+    /// [`Self::lines`].
+    pub fn web_and_lines(net: &Net, number: u32, any: IpAddr, ports: &[u16]) -> Self {
+        let at = ports.iter().map(|port| SocketAddr::new(any, *port).to_string()).collect();
+        Self::tcp(net, number, at, move |stream| {
+            let _ = stream.set_read_timeout(Some(LONG_SILENCE));
+            let mut reader = BufReader::new(&stream);
+            let mut first = String::new();
+            let _ = reader.read_line(&mut first);
+            if first.starts_with("GET ") {
+                http(reader, &stream, &first, number);
+            } else {
+                lines(first.as_bytes().chain(reader), &stream, number);
             }
         })
     }
 
-    fn tcp(net: &Net, number: u32, at: &str, serve: impl Fn(TcpStream) + Send + Clone + 'static) -> Self {
-        let at = at.to_owned();
+    fn tcp(
+        net: &Net,
+        number: u32,
+        at: Vec<String>,
+        serve: impl Fn(TcpStream) + Send + Clone + 'static,
+    ) -> Self {
         Self::start(net, number, move |stop| {
-            let listener = TcpListener::bind(&at).unwrap_or_else(|error| panic!("{at}: {error}"));
-            listener.set_nonblocking(true).expect("nonblocking");
+            let listeners: Vec<TcpListener> = at.iter().map(|at| listen(at)).collect();
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    match listener.accept() {
-                        Ok((stream, _)) => {
-                            let serve = serve.clone();
-                            let _ = stream.set_nonblocking(false);
-                            let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
-                            std::thread::spawn(move || serve(stream));
-                        }
-                        Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                    let mut accepted = false;
+                    for (stream, _) in listeners.iter().filter_map(|listener| listener.accept().ok()) {
+                        let serve = serve.clone();
+                        let _ = stream.set_nonblocking(false);
+                        let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+                        std::thread::spawn(move || serve(stream));
+                        accepted = true;
+                    }
+                    if !accepted {
+                        std::thread::sleep(Duration::from_millis(2));
                     }
                 }
             }
@@ -129,10 +153,26 @@ impl Drop for Server {
     }
 }
 
-fn http(stream: &TcpStream, number: u32) {
+/// A listener that does not wait.
+fn listen(at: &str) -> TcpListener {
+    let listener = TcpListener::bind(at).unwrap_or_else(|error| panic!("{at}: {error}"));
+    listener.set_nonblocking(true).expect("nonblocking");
+    listener
+}
+
+/// Sends every line back with a number in front, until the client ends.
+fn lines(reader: impl BufRead, mut writer: &TcpStream, number: u32) {
+    for line in reader.lines().map_while(Result::ok) {
+        if writer.write_all(format!("{number} {line}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers a request, whose first line was read.
+fn http(reader: impl BufRead, mut stream: &TcpStream, request: &str, number: u32) {
     let client = stream.peer_addr().map_or_else(|e| e.to_string(), |address| address.ip().to_string());
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let request = lines.next().unwrap_or_default();
+    let mut lines = reader.lines().map_while(Result::ok);
     // The rest of the request's head: unread bytes would make closing the socket a reset.
     while lines.next().is_some_and(|line| !line.is_empty()) {}
     let path = request.split(' ').nth(1).unwrap_or("/");
@@ -141,7 +181,6 @@ fn http(stream: &TcpStream, number: u32) {
         None => format!("h{number} {client}").into_bytes(),
     };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
-    let mut stream = stream;
     if stream.write_all(head.as_bytes()).is_err() {
         return;
     }
@@ -175,16 +214,31 @@ pub fn curl(net: &Net, number: u32, url: &str) -> Result<String, String> {
 
 /// A datagram from a new port; the answer.
 pub fn echo_udp(net: &Net, number: u32, to: &str, text: &str) -> Result<String, String> {
-    let ns = net.ns(number);
-    let ask = || -> std::io::Result<String> {
+    echo_udp_flow(net, number, to, text, 1).map(|mut answers| answers.remove(0))
+}
+
+/// Datagrams one after the other from one new port; the answers. Only what comes from where they went is one.
+pub fn echo_udp_flow(
+    net: &Net,
+    number: u32,
+    to: &str,
+    text: &str,
+    count: usize,
+) -> Result<Vec<String>, String> {
+    let (ns, to) = (net.ns(number), to.parse::<SocketAddr>().unwrap());
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let ask = || -> std::io::Result<Vec<String>> {
         enter(&ns);
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let socket = UdpSocket::bind((any, 0))?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         socket.connect(to)?;
-        socket.send(text.as_bytes())?;
         let mut buffer = [0; 2048];
-        let length = socket.recv(&mut buffer)?;
-        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        let one = || -> std::io::Result<String> {
+            socket.send(text.as_bytes())?;
+            let length = socket.recv(&mut buffer)?;
+            Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        };
+        std::iter::repeat_with(one).take(count).collect()
     };
     std::thread::scope(|scope| scope.spawn(ask).join().unwrap()).map_err(|e| e.to_string())
 }

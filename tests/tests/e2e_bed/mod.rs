@@ -16,7 +16,7 @@ mod tc;
 
 pub use daemon::{Lb, Ofshim, binary, refusal};
 pub use fabric::Fabric;
-pub use host::{Server, Talk, body, curl, curl_command, echo_udp, one_line, talk};
+pub use host::{Server, Talk, body, curl, curl_command, echo_udp, echo_udp_flow, one_line, talk};
 pub use maps::contents;
 pub use mininet::Mininet;
 pub use net::{Mode, Net, address, ensure_ovs};

@@ -26,10 +26,15 @@ pub struct Wire {
 impl Wire {
     /// That of a host's interface.
     pub fn of_host(net: &Net, number: u32) -> Self {
+        Self::inside(net, number, "eth0")
+    }
+
+    /// That of a host's interface of this name.
+    pub fn inside(net: &Net, number: u32, interface: &str) -> Self {
         let ns = net.ns(number);
         let open = || {
             enter(&ns);
-            Self::open("eth0")
+            Self::open(interface)
         };
         std::thread::scope(|scope| scope.spawn(open).join().unwrap())
     }

@@ -1,6 +1,6 @@
 """A Mininet of several switches with ofshim, obeying commands on its input.
 
-Arguments: a topology (linear,N ends,N tree,DEPTH ring,N mesh,N fattree,K foreign),
+Arguments: a topology (single,N linear,N ends,N tree,DEPTH ring,N mesh,N fattree,K foreign),
 the OpenFlow version, a tag for all names, a port, a folder, then options for
 ofshim. Prints one line of JSON when it stands, and one for each command.
 """
@@ -70,6 +70,12 @@ class Fabric(Topo):
         mac = f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
         host = self.addHost(f"h{number}{self.tag}", ip=f"10.0.{number >> 8}.{number & 255}/16", mac=mac)
         self.addLink(host, switch)
+
+    def single(self, size: int) -> None:
+        """All hosts on one switch."""
+        switch = self.switch(1)
+        for _ in range(size):
+            self.host(switch)
 
     def linear(self, size: int) -> None:
         """Switches in a row, a host on each."""

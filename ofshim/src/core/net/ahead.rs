@@ -138,11 +138,17 @@ impl Network {
         }
         let mut stations: BTreeSet<Station> = BTreeSet::new();
         let grown = !change.gained.is_empty();
+        // Where another way is as short, no distance changes when a link goes, but the way does.
+        let is_cut = |station: &Station| {
+            self.ahead.ways.get(station).is_some_and(|ports| {
+                change.lost.iter().any(|(from, _)| ports.get(&from.dpid) == Some(&from.port))
+            })
+        };
         for (station, host) in self.hosts.iter() {
             let concerned = |place: &Place| {
                 change.touched.contains(&place.dpid) || grown || !self.topology.has_tree(place.dpid)
             };
-            if host.points.iter().any(|point| concerned(&point.place)) {
+            if is_cut(&station) || host.points.iter().any(|point| concerned(&point.place)) {
                 stations.insert(station);
             }
         }
