@@ -71,13 +71,19 @@ impl Bed {
     }
 
     /// A frame leaves a host; what comes out at the other one, and nowhere else.
-    fn frame(&mut self, from: u8, frame: &[u8]) -> Option<Vec<u8>> {
+    fn frames(&mut self, from: u8, frame: &[u8]) -> Vec<Vec<u8>> {
         self.fabric.inject(self.end(from), frame);
         let other = self.end(10 - from);
-        let mut arrived = self.fabric.arrived.drain(..);
-        let (end, bytes) = arrived.next()?;
-        assert_eq!((end, arrived.next()), (other, None), "{bytes:x?}");
-        Some(bytes)
+        let arrived = std::mem::take(&mut self.fabric.arrived);
+        assert!(arrived.iter().all(|(end, _)| *end == other), "{arrived:x?}");
+        arrived.into_iter().map(|(_, bytes)| bytes).collect()
+    }
+
+    /// The same, of a frame that makes one come out at most.
+    fn frame(&mut self, from: u8, frame: &[u8]) -> Option<Vec<u8>> {
+        let mut arrived = self.frames(from, frame);
+        assert!(arrived.len() <= 1, "{arrived:x?}");
+        arrived.pop()
     }
 
     fn packet(&mut self, from: u8, packet: &Segment) -> Segment {
@@ -202,22 +208,45 @@ fn a_connection_that_begins_in_fragments_is_balanced_and_has_entries_later() {
 }
 
 #[test]
-fn fragments_ahead_of_their_first_are_not_led_on() {
+fn fragments_ahead_of_their_first_wait_for_it_a_moment() {
     each(|version, sixth, at| {
         let mut bed = Bed::new(version, balancing(sixth), at);
         open(&mut bed, sixth, UDP);
         let asked = request(sixth, UDP, 0);
         let parts = bed.parts(&asked);
-        assert_eq!(bed.frame(9, &parts[2]), None, "{version}: where to?");
-        let first = bed.frame(9, &parts[0]).expect("it arrives");
-        // In any order behind it.
-        let third = bed.frame(9, &parts[2]).expect("it arrives");
-        let second = bed.frame(9, &parts[1]).expect("it arrives");
-        let seen = whole(&[first, third, second]);
-        let parts = bed.parts(&seen.answer(0));
-        assert_eq!(bed.frame(1, &parts[1]).as_ref(), Some(&parts[1]), "as any packet of its sender");
-        let arrived = [0, 2, 1].map(|index: usize| bed.frame(1, &parts[index]).expect("it arrives"));
+        for ahead in [2, 1] {
+            assert_eq!(bed.frame(9, &parts[ahead]), None, "{version}: where to?");
+        }
+        let seen = whole(&bed.frames(9, &parts[0]));
+        assert_eq!((seen.dst_mac, seen.dst.port()), (host(1), 8_080));
+        let answer = bed.parts(&seen.answer(0));
+        assert_eq!(bed.frame(1, &answer[2]), None);
+        let mut arrived = bed.frames(1, &answer[0]);
+        arrived.extend(bed.frames(1, &answer[1]));
         assert_eq!(whole(&arrived), asked.answer(0));
+    });
+}
+
+#[test]
+fn fragments_without_their_first_end_and_those_of_others_go_on() {
+    each(|version, sixth, at| {
+        let mut bed = Bed::new(version, balancing(sixth), at);
+        open(&mut bed, sixth, UDP);
+        let asked = request(sixth, UDP, 0);
+        let parts = bed.parts(&asked);
+        assert_eq!(bed.frame(9, &parts[1]), None);
+        let other = bed.parts(&direct(sixth).answer(0));
+        assert_eq!(bed.frame(1, &other[1]), None);
+        bed.fabric.arrived.clear();
+        bed.pass(300);
+        let is_part = |bytes: &[u8]| [parts[1].len(), other[1].len()].contains(&bytes.len());
+        let arrived: Vec<_> = bed.fabric.arrived.drain(..).filter(|(_, bytes)| is_part(bytes)).collect();
+        assert_eq!(arrived, [(bed.end(9), other[1].clone())], "{version}: as any packet of its sender");
+        // Nobody waits any more.
+        assert_eq!(bed.frame(9, &parts[2]), None);
+        assert_eq!(bed.frame(1, &other[2]).as_ref(), Some(&other[2]));
+        assert_eq!(bed.frames(9, &parts[0]).len(), 1);
+        assert!(bed.frame(9, &parts[1]).is_some());
     });
 }
 

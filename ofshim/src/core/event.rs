@@ -201,6 +201,9 @@ pub struct Settings {
     pub balancing: Option<balance::Settings>,
     /// Whether a daemon's balancer may be stood in for. Needs [`Forwarding::Routed`], and entries for each flow.
     pub stand_by: net::handover::StandBy,
+    /// How long a fragment of a balanced packet waits for the first one: switches may send them in another order than they
+    /// came.
+    pub part_patience: Duration,
 }
 
 impl Default for Settings {
@@ -222,6 +225,7 @@ impl Default for Settings {
             classic: None,
             balancing: None,
             stand_by: net::handover::StandBy::default(),
+            part_patience: net::PART_PATIENCE,
         }
     }
 }
@@ -262,6 +266,7 @@ impl Settings {
             hard_timeout_s: self.hard_timeout_s,
             balancing: self.balancing.clone().filter(|_| self.forwarding == Forwarding::Routed),
             stand_by: self.stand_by.clone(),
+            part_patience: self.part_patience,
         }
     }
 }

@@ -78,6 +78,40 @@ impl Ip {
     }
 }
 
+/// What a fragment says of the packet that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The packet's identification.
+    pub id: u32,
+    /// What all its fragments say is behind the fragment header, or behind that of IPv4.
+    pub protocol: u8,
+    /// Whether this is the first one.
+    pub is_first: bool,
+}
+
+/// Reads this of an IP packet that is a fragment; `None` if it is none, or cut short.
+#[must_use]
+pub fn part(packet: &[u8]) -> Option<Part> {
+    if packet.first()? >> 4 == 4 {
+        let field = be16(packet, 6)? & 0x3fff;
+        let (id, protocol) = (be16(packet, 4)?.into(), *packet.get(9)?);
+        return (field != 0).then_some(Part { id, protocol, is_first: field & 0x1fff == 0 });
+    }
+    let (mut next, mut rest) = (*packet.get(6)?, packet.get(IPV6_HEADER_BYTES..)?);
+    while matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
+        let length = (usize::from(*rest.get(1)?) + 1) * 8;
+        next = *rest.first()?;
+        rest = rest.get(length..)?;
+    }
+    let field = be16(rest, 2)? & 0xfff9;
+    let id = u32::from_be_bytes(rest.get(4..8)?.try_into().ok()?);
+    (next == FRAGMENT && field != 0).then_some(Part {
+        id,
+        protocol: *rest.first()?,
+        is_first: field & 0xfff8 == 0,
+    })
+}
+
 fn v4(packet: &[u8]) -> Option<Ip> {
     let first = *packet.first()?;
     let length = usize::from(first & 0x0f) * 4;

@@ -149,6 +149,7 @@ fn settings_of(args: &RunArgs, chosen: Chosen, config: Option<&Config>) -> anyho
     Ok(Settings {
         balancing: balance::settings(args, config, &versions, seed)?,
         stand_by: balance::stand_by(args, chosen.forwarding, seed),
+        part_patience: crate::core::net::PART_PATIENCE,
         versions,
         role: args.role.map(|role| AskedRole {
             role: match role {

@@ -83,7 +83,10 @@ impl Replay {
         let balancing =
             balance::Settings { config: config.clone(), entries: EntriesKind::Reactive, seed: SEED };
         // No links are looked for: there is one switch.
-        let settings = Settings { balancing: Some(balancing), discovery: None, ..Settings::default() };
+        // This switch keeps the order of fragments, so that none waits for another, as in XDP.
+        let part_patience = Duration::ZERO;
+        let settings =
+            Settings { balancing: Some(balancing), discovery: None, part_patience, ..Settings::default() };
         let mut by_port: BTreeMap<PortNo, Vec<Station>> = BTreeMap::new();
         for station in stations {
             by_port.entry(PortNo(station.port)).or_default().push(station);

@@ -36,6 +36,8 @@ use openflow::{DatapathId, FlowMod, Message, PacketOut, PortNo};
 use self::ahead::Ahead;
 use self::balancing::Balancing;
 use self::flows::Flows;
+pub use self::fragments::PART_PATIENCE;
+use self::fragments::Parts;
 use self::handover::{Stand, StandBy};
 use self::hosts::Hosts;
 pub use self::key::{FlowKey, Granularity};
@@ -119,6 +121,8 @@ pub struct Settings {
     pub balancing: Option<balance::Settings>,
     /// Whether a daemon's balancer may be stood in for.
     pub stand_by: StandBy,
+    /// How long a fragment of a balanced packet waits for the first one.
+    pub part_patience: Duration,
 }
 
 /// Something to do.
@@ -219,6 +223,8 @@ pub struct Network {
     balancing: Balancing,
     /// What is seen of connections besides their packets to the controller.
     watching: Watching,
+    /// Fragments that came before the first of their packet.
+    parts: Parts,
     /// Entries that stand before there are connections, if it balances by such.
     standing: Option<Standing>,
     /// In whose place, and what that needs.
@@ -255,6 +261,7 @@ impl Network {
             balancer: settings.balancing.clone().map(|balancing| Balancer::new(balancing, Duration::ZERO)),
             balancing: Balancing::default(),
             watching: Watching::default(),
+            parts: Parts::default(),
             standing: settings.balancing.as_ref().and_then(standing::of_settings),
             stand: Stand::default(),
             settings,

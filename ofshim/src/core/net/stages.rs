@@ -73,7 +73,7 @@ pub enum Admitted {
 }
 
 impl Network {
-    /// Takes a packet-in through the stages.
+    /// Takes a packet-in through the stages, and what waited for it.
     pub fn packet_in(
         &mut self,
         dpid: DatapathId,
@@ -82,6 +82,17 @@ impl Network {
         now: std::time::Duration,
     ) -> Admitted {
         self.now = now;
+        let admitted = self.pass_stages(dpid, packet, frame);
+        self.go_on_with_parts();
+        admitted
+    }
+
+    pub(super) fn pass_stages(
+        &mut self,
+        dpid: DatapathId,
+        packet: &PacketInRef<'_>,
+        frame: &Frame,
+    ) -> Admitted {
         let at = Place::new(dpid, packet.in_port);
         if self.watched(at, packet, frame) {
             return Admitted::Done;
@@ -265,6 +276,9 @@ impl Network {
     fn stage_balancing(&mut self, context: &mut Context<'_>) -> Next {
         if let Some(next) = self.wait_for_hosts(context) {
             return next;
+        }
+        if self.waits_for_first(context) {
+            return Next::Stop("");
         }
         if let Some(next) = self.balance(context) {
             return next;

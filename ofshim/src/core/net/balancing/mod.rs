@@ -71,6 +71,7 @@ impl Network {
         let now = self.now;
         self.balancing.refusing.retain(|_, until| now < *until);
         self.standing_tick();
+        self.parts_tick();
         self.end_orphans();
         self.end_connections();
         self.watch();
