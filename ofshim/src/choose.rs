@@ -36,6 +36,7 @@ pub fn balancer(args: &RunArgs) -> Result<Chosen, String> {
         ("--selection", more.selection.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
         ("--mode", more.mode.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
         ("--lb-entries", more.lb_entries.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
+        ("--state-dir", args.state_dir.is_some(), args.lb == Balancer::Openflow, "--lb openflow"),
         (
             "--dpid",
             args.dpid.is_some(),

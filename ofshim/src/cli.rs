@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod backend;
 pub mod balance;
 
 use std::net::SocketAddr;
@@ -7,11 +8,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::backend::BackendArgs;
 use self::balance::BalanceArgs;
 use crate::core;
 use crate::core::net::explain::End;
 
-/// Status of the process when a check of `doctor` fails.
+/// Status of the process when a check of `doctor` fails, or a drain that was waited for left connections behind.
 pub const EXIT_FAILED: u8 = 1;
 /// Status of the process for input that is refused.
 pub const EXIT_REFUSED: u8 = 2;
@@ -45,8 +47,8 @@ pub enum Command {
     Route(RouteArgs),
     /// Say where a flow would go, and why
     Explain(ExplainArgs),
-    /// Drain, disable, enable or weigh a backend, with --lb openflow
-    Backend(balance::BackendArgs),
+    /// Show the backends that are balanced by flow entries; drain, disable, enable, weigh, add and remove them
+    Backend(BackendArgs),
     /// Show the counters as Prometheus reads them
     Metrics,
     /// Look for what keeps Open vSwitch's bridges from being served, and name what mends it
@@ -145,6 +147,9 @@ pub struct RunArgs {
     /// The balancer's configuration file, for VIPs, virtual MACs and backends
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Folder of the orders about backends, which outlive the controller, with --lb openflow [default: the run folder]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// The balancer's socket; what the daemon says replaces the file's knowledge
     #[arg(long, value_name = "SOCKET", default_value = "/run/lb/lb.sock")]
     pub lb_socket: PathBuf,

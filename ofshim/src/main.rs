@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ofshim::cli::{Cli, Command, EXIT_FAILED, EXIT_REFUSED, LogLevel, refusal};
 use ofshim::doctor::Level;
-use ofshim::io::{client, run};
+use ofshim::io::{backend, client, run};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -34,6 +34,9 @@ fn main() -> ExitCode {
             Command::Doctor(args) => client::doctor(args, &cli.run_dir).await.map(|(text, level)| {
                 let failed = level == Level::Fail;
                 (text, if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+            }),
+            Command::Backend(args) => backend::run(args, &cli.run_dir).await.map(|(text, none_left)| {
+                (text, if none_left { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
             }),
             read => client::read(read, &cli.run_dir).await.map(|text| (text, ExitCode::SUCCESS)),
         }

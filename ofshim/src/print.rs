@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
-use crate::core::view::{Balancing, Classic, Explain, Flows, Hop, Hosts, Link, Route, Status, Topology};
+use crate::core::view::{
+    BalancedBackend, Balancing, Classic, Explain, Flows, Hop, Hosts, Link, Route, Status, Topology,
+};
 
 /// `ofshim status`
 #[must_use]
@@ -108,16 +111,31 @@ pub fn balancing(balancing: &Balancing) -> String {
             rows.push([
                 format!("{} ({}, {})", vip.name, vip.mode, vip.selection),
                 format!("{}{port}", backend.name),
-                backend.state.clone(),
+                state(backend),
                 backend.weight.to_string(),
                 backend.place.clone().unwrap_or_else(|| "-".to_owned()),
-                backend.connections.to_string(),
+                // Those of standing entries are the switches' alone.
+                backend.open.map_or_else(|| "-".to_owned(), |_| backend.connections.to_string()),
                 backend.opened.to_string(),
             ]);
         }
     }
     table(&mut text, ["VIP", "BACKEND", "STATE", "WEIGHT", "PORT", "CONNECTIONS", "OPENED"], rows);
     text
+}
+
+/// A backend's state, and what becomes of it by an order: `draining, disabled in 43 s`.
+fn state(backend: &BalancedBackend) -> String {
+    let mut state = backend.state.clone();
+    if backend.admin == "leaving" {
+        state.push_str(", removed");
+    }
+    if let Some(deadline) = backend.drains_until_ms {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_millis(deadline).saturating_sub(now);
+        let _ = write!(state, ", disabled in {} s", left.as_secs());
+    }
+    state
 }
 
 /// What a seed balancer is doing.

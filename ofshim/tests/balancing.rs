@@ -8,10 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lb_core::host::config::Config;
+use lb_core::host::overlay::{Order, Overlay, Whom};
 use model::segment::{ACK, FIN, RST, SYN, TCP, UDP};
 use model::{BROADCAST, Fabric, Model, Segment, Station, arp, host};
-use ofshim::core::Settings;
-use ofshim::core::balance::{self, EntriesKind};
+use ofshim::core::balance::{self, BackendOrder, EntriesKind, Ordered};
+use ofshim::core::{Command, Settings, view};
 use openflow::{MacAddr, Version};
 
 const BOTH: [Version; 2] = [Version::V1_0, Version::V1_3];
@@ -485,24 +486,34 @@ fn a_full_switch_forwards_packet_by_packet() {
     }
 }
 
+/// Gives an order at a time in milliseconds since 1970: how many messages follow, and what is balanced then.
+fn order(
+    bed: &mut Bed,
+    backend: &str,
+    order: Order,
+    unix_ms: u64,
+) -> Result<(usize, view::Balancing), String> {
+    let order = BackendOrder { backend: backend.to_owned(), vip: None, order };
+    let ordered = bed.fabric.net.controller.ordered(&order, unix_ms)?;
+    Ok(obey(bed, ordered))
+}
+
+/// Carries it out.
+fn obey(bed: &mut Bed, ordered: Ordered) -> (usize, view::Balancing) {
+    let now = bed.fabric.net.now;
+    let (commands, view) = bed.fabric.net.controller.obey_order(ordered, now);
+    let changes = commands.iter().filter(|command| matches!(command, Command::Send { .. })).count();
+    bed.fabric.net.order(commands);
+    bed.fabric.run();
+    (changes, view)
+}
+
 #[test]
 fn orders_change_who_gets_new_connections_and_nothing_else() {
-    use lb_core::host::overlay::Order;
-    use ofshim::core::Command;
-    use ofshim::core::balance::BackendOrder;
     for version in BOTH {
         let mut bed = Bed::row(version, &web(""));
         let backends: Vec<u8> = (40_000..40_004).map(|port| bed.exchange(port)).collect();
-        let order = |bed: &mut Bed, backend: &str, order| {
-            let order = BackendOrder { backend: backend.to_owned(), vip: None, order };
-            let now = bed.fabric.net.now;
-            bed.fabric.net.controller.order_backend(&order, now).map(|(commands, view)| {
-                let changes =
-                    commands.iter().filter(|command| matches!(command, Command::Send { .. })).count();
-                (changes, view)
-            })
-        };
-        let (sent, view) = order(&mut bed, "h1", Order::Drain { deadline_ms: None }).unwrap();
+        let (sent, view) = order(&mut bed, "h1", Order::Drain { deadline_ms: None }, 0).unwrap();
         assert_eq!((sent, view.vips[0].backends[0].state.as_str()), (0, "draining"), "entries stay");
         assert_eq!((view.connections, view.pinned, view.flow_entries), (4, 4, 8));
         for (port, backend) in (40_000..).zip(&backends) {
@@ -511,11 +522,122 @@ fn orders_change_who_gets_new_connections_and_nothing_else() {
         for port in 50_000..50_004 {
             assert_eq!(bed.exchange(port), 2);
         }
-        order(&mut bed, "h1", Order::Enable).unwrap();
-        order(&mut bed, "h2", Order::Weight(0)).unwrap();
+        order(&mut bed, "h1", Order::Enable, 0).unwrap();
+        order(&mut bed, "h2", Order::Weight(0), 0).unwrap();
         assert_eq!(bed.exchange(50_010), 1);
-        let refused = order(&mut bed, "h7", Order::Disable).unwrap_err();
+        let refused = order(&mut bed, "h7", Order::Disable, 0).unwrap_err();
         assert!(refused.contains("h7") && !refused.contains('\n'), "{refused}");
+    }
+}
+
+#[test]
+fn backends_come_by_order_and_those_that_go_keep_their_connections_until_these_end() {
+    for version in BOTH {
+        let hosts = [(1, (2, 1)), (2, (3, 1)), (3, (1, 2)), (9, (1, 1))];
+        let wires = [((1, 3), (2, 2)), ((2, 3), (3, 2))];
+        let config = format!("[connections]\nestablished_s = 5\n{}", web(""));
+        let mut bed = Bed::new(version, &config, 3, &wires, &hosts);
+        let backends: Vec<u8> = (40_000..40_002).map(|port| bed.exchange(port)).collect();
+        let old = 40_000 + u16::try_from(backends.iter().position(|number| *number == 1).unwrap()).unwrap();
+
+        let add = Order::Add { name: Some("h3".to_owned()), weight: 1 };
+        order(&mut bed, "10.0.0.3", add.clone(), 0).unwrap();
+        let twice = order(&mut bed, "10.0.0.3", add, 0).unwrap_err();
+        assert_eq!(twice, "backend h3 is in VIP web already");
+        bed.pass(1_500);
+        assert_eq!(bed.logged("backend 10.0.0.3 up"), 1, "{:#?}", bed.fabric.net.log);
+        let mut seen: Vec<u8> = (41_000..41_003).map(|port| bed.exchange(port)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3], "in turn");
+
+        let (sent, view) = order(&mut bed, "h1", Order::Remove, 0).unwrap();
+        let leaving = view.vips[0].backends.iter().find(|backend| backend.name == "h1").unwrap();
+        assert_eq!((sent, leaving.admin.as_str(), leaving.open), (0, "leaving", Some(2)), "entries stay");
+        assert_eq!(bed.one(9, &request(old, ACK)).0, 1);
+        for port in 42_000..42_004 {
+            assert_ne!(bed.exchange(port), 1);
+        }
+        let gone = order(&mut bed, "h1", Order::Disable, 0).unwrap_err();
+        assert_eq!(gone, "no backend h1; there are h2, h3");
+
+        bed.pass(25_000);
+        assert_eq!(bed.logged("backend h1 of VIP 10.0.1.1:80/tcp has left"), 1, "{:#?}", bed.fabric.net.log);
+        let now = bed.fabric.net.now;
+        let status = bed.fabric.net.controller.status(&[], now);
+        let names: Vec<String> =
+            status.balancing.unwrap().vips[0].backends.iter().map(|backend| backend.name.clone()).collect();
+        assert_eq!(names, ["h2", "h3"]);
+        // It can come back.
+        order(&mut bed, "10.0.0.1", Order::Add { name: Some("h1".to_owned()), weight: 1 }, 0).unwrap();
+        bed.pass(1_500);
+        let seen: Vec<u8> = (43_000..43_003).map(|port| bed.exchange(port)).collect();
+        assert!(seen.contains(&1), "{seen:?}");
+    }
+}
+
+#[test]
+fn at_the_deadline_of_a_drain_its_connections_are_those_of_a_dead_backend() {
+    for (on_down, stays) in [("repick", false), ("keep", true)] {
+        let mut bed = Bed::row(Version::V1_3, &web(&format!("on_down = \"{on_down}\"")));
+        let backends: Vec<u8> = (40_000..40_002).map(|port| bed.exchange(port)).collect();
+        let old = 40_000 + u16::try_from(backends.iter().position(|number| *number == 1).unwrap()).unwrap();
+        let drain = Order::Drain { deadline_ms: Some(500) };
+        let (_, view) = order(&mut bed, "h1", drain, 1_000).unwrap();
+        assert_eq!(view.vips[0].backends[0].drains_until_ms, Some(1_500));
+        bed.pass(6_000);
+        assert_eq!((bed.one(9, &request(old, ACK)).0, bed.logged("drained")), (1, 0));
+        assert_eq!(bed.fabric.net.controller.overdue(1_499), None);
+        let over = bed.fabric.net.controller.overdue(1_500).expect("it is over");
+        let (_, view) = obey(&mut bed, over);
+        assert_eq!(view.vips[0].backends[0].admin, "disabled");
+        let line = "disabled: the drain's deadline is over with 1 connections left";
+        assert_eq!(bed.logged(line), 1, "{:#?}", bed.fabric.net.log);
+        let expected = if stays { 1 } else { 2 };
+        assert_eq!(bed.one(9, &request(old, ACK)).0, expected, "{on_down}");
+        assert_eq!(bed.exchange(41_000), 2);
+        assert_eq!(bed.fabric.net.controller.overdue(9_999), None, "once");
+    }
+}
+
+#[test]
+fn a_backend_without_connections_is_drained() {
+    let mut bed = Bed::row(Version::V1_3, &web(""));
+    order(&mut bed, "h1", Order::Drain { deadline_ms: None }, 0).unwrap();
+    bed.pass(11_000);
+    assert_eq!(bed.logged("drained: no connection left"), 1, "{:#?}", bed.fabric.net.log);
+}
+
+#[test]
+fn orders_of_the_controller_before_hold() {
+    let mut bed = Bed::row(Version::V1_3, &web(""));
+    let whom = Whom { backend: "h1", vip: None };
+    let config = Config::from_toml(&web(""), "lb.toml").unwrap();
+    let (overlay, _) = Overlay::default().ordered(&config, whom, &Order::Disable, 0).unwrap();
+    let now = bed.fabric.net.now;
+    bed.fabric.net.controller.recall(overlay, now);
+    bed.pass(1_500);
+    assert_eq!((40_000..40_004).map(|port| bed.exchange(port)).collect::<Vec<u8>>(), [2, 2, 2, 2]);
+    order(&mut bed, "h1", Order::Enable, 0).unwrap();
+    assert!((41_000..41_004).any(|port| bed.exchange(port) == 1));
+}
+
+/// What a window of a quarter of a second takes of ten connections a second.
+#[test]
+fn caps_on_new_connections_hold_as_in_xdp() {
+    let of_all = format!("[connections]\nmax_new_per_s = 10\n{}", web(""));
+    for (config, reason) in [(of_all, "new_flow_cap"), (web("max_new_per_source_s = 10"), "source_limit")] {
+        for version in BOTH {
+            let mut bed = Bed::single(version, &config);
+            let open = |bed: &mut Bed, first: u16| {
+                (first..first + 5).filter(|port| !bed.send(9, &request(*port, SYN)).is_empty()).count()
+            };
+            assert_eq!(open(&mut bed, 40_000), 3, "{reason}");
+            let now = bed.fabric.net.now;
+            let packets = bed.fabric.net.controller.status(&[], now).balancing.unwrap().packets;
+            assert_eq!(packets.get(reason), Some(&2), "{packets:?}");
+            bed.pass(600);
+            assert_eq!(open(&mut bed, 41_000), 3, "{reason}, in another window");
+        }
     }
 }
 

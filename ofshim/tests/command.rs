@@ -112,6 +112,44 @@ fn a_second_controller_is_refused_and_a_killed_one_is_replaced() {
 }
 
 #[test]
+fn orders_that_cannot_be_read_are_left_alone_and_nothing_starts() {
+    let (run_dir, folder) = (Folder::new(), Folder::new());
+    let file = folder.file("orders.json", "{\"version\":7}");
+    let (run_dir, state_dir) = (run_dir.0.display().to_string(), folder.0.display().to_string());
+    let vip = ["--lb", "openflow", "--ip", "10.0.1.1", "--servers", "10.0.0.1"];
+    let listen = ["run", "--run-dir", &run_dir, "--listen", "127.0.0.1:0", "--state-dir", &state_dir];
+    let line = refusal(&[&listen[..], &vip].concat());
+    assert!(line.contains("orders.json: it is of version 7") && line.contains("remove it"), "{line}");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "{\"version\":7}");
+    let line = refusal(&listen);
+    assert!(line.contains("--state-dir does not go with --lb auto"), "{line}");
+}
+
+#[test]
+fn orders_are_for_a_controller_that_balances() {
+    let controller = Controller::start(&[]);
+    for words in [&["drain", "h1"][..], &["add", "10.0.0.4"], &[]] {
+        let run_dir = controller.run_dir();
+        let line = refusal(&[&["backend", "--run-dir", &run_dir], words].concat());
+        assert!(
+            line.contains("this controller does not balance") && line.contains("--lb openflow"),
+            "{line}"
+        );
+    }
+    let vip = ["--lb", "openflow", "--ip", "10.0.1.1", "--servers", "10.0.0.1", "--port", "80"];
+    let controller = Controller::start(&vip);
+    let run_dir = controller.run_dir();
+    let order = |words: &[&str]| ofshim(&[&["backend", "--run-dir", &run_dir], words].concat());
+    assert!(order(&["add", "10.0.0.4:8080", "--name", "h4", "--weight", "2"]).status.success());
+    assert!(order(&["drain", "10.0.0.1", "--deadline", "1h"]).status.success());
+    controller.wait_for_log("backend 10.0.0.4 of VIP 10.0.1.1:80/tcp: added by order");
+    let listed = String::from_utf8(order(&[]).stdout).unwrap();
+    assert!(listed.contains("h4:8080") && listed.contains("disabled in 35"), "{listed}");
+    let kept = std::fs::read_to_string(format!("{run_dir}/orders.json")).unwrap();
+    assert!(kept.contains("\"h4\"") && kept.contains("draining"), "{kept}");
+}
+
+#[test]
 fn both_signals_end_it_cleanly() {
     for signal in ["TERM", "INT"] {
         let mut controller = Controller::start(&[]);

@@ -26,7 +26,7 @@ const AT: [(u8, (u64, u32)); 3] = [(1, (2, 1)), (2, (3, 1)), (9, (1, 1))];
 
 fn config(more: &str) -> Config {
     let text = format!(
-        "[[vip]]\nname = \"web\"\naddress = \"10.0.1.1\"\nport = 80\nselection = \"round-robin\"\n{more}\n\
+        "[health]\nprobe_address = \"10.0.0.250\"\n[[vip]]\nname = \"web\"\naddress = \"10.0.1.1\"\nport = 80\nselection = \"round-robin\"\n{more}\n\
          [[vip.backend]]\naddress = \"10.0.0.1\"\nport = 8080\n[[vip.backend]]\naddress = \"10.0.0.2\"\nport = 8080\n"
     );
     Config::from_toml(&text, "lb.toml").unwrap()
@@ -349,6 +349,87 @@ fn a_silent_daemon_is_stood_in_for_by_what_it_said_last() {
     bed.fabric.run();
     assert!(bed.arrived().is_some(), "{:#?}", bed.fabric.net.log);
     assert_eq!(bed.legs(), 2);
+}
+
+impl Bed {
+    /// The daemon does not answer for so many seconds.
+    fn silence(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.fabric.net.handle(Event::Told { told: Box::new(Err("gone".to_owned())), asked: false });
+            self.fabric.pass(Duration::from_secs(1));
+        }
+    }
+
+    /// The backends' states.
+    fn states(&self) -> Vec<String> {
+        let status = self.fabric.net.controller.status(&[], self.fabric.net.now);
+        let vips = status.balancing.expect("it balances").vips;
+        vips[0].backends.iter().map(|backend| backend.state.clone()).collect()
+    }
+
+    fn lives(&mut self, number: u8, lives: bool) {
+        let end = AT.iter().find(|(other, _)| *other == number).expect("a host").1;
+        self.fabric.stations.get_mut(&end).expect("a station").lives = lives;
+    }
+
+    /// The backends of new connections from these ports.
+    fn opened(&mut self, ports: std::ops::Range<u16>) -> Vec<u8> {
+        ports.map(|port| self.send(9, &request(port, SYN)).expect("a backend").0).collect()
+    }
+}
+
+#[test]
+fn backends_of_a_silent_daemon_are_probed_from_here_and_nobody_flaps() {
+    for version in BOTH {
+        let mut bed = Bed::new(version);
+        let config = config("on_down = \"repick\"");
+        bed.take(&given(&config, &[1, 2], &[40_000])).unwrap();
+        assert_eq!(bed.send(9, &request(40_000, ACK)).expect("a backend").0, 1);
+        bed.silence(2);
+        assert_eq!(bed.fabric.net.logged("the balancer's daemon is silent"), 0, "not at once");
+        bed.silence(4);
+        assert_eq!(bed.fabric.net.logged("the balancer's daemon is silent"), 1);
+        let changes = |bed: &Bed| bed.fabric.net.logged(" down") + bed.fabric.net.logged(" up ");
+        assert_eq!((bed.states(), changes(&bed)), (vec!["up".to_owned(); 2], 0), "{:#?}", bed.fabric.net.log);
+        let status = bed.fabric.net.controller.status(&[], bed.fabric.net.now);
+        assert!(status.balancer.balances.contains("probed from here"), "{}", status.balancer.balances);
+
+        bed.lives(1, false);
+        bed.silence(2);
+        assert_eq!(bed.states(), ["down", "up"], "{:#?}", bed.fabric.net.log);
+        assert_eq!(bed.opened(41_000..41_004), [2, 2, 2, 2]);
+        assert_eq!(bed.send(9, &request(40_000, ACK)).expect("a backend").0, 2, "as on_down says");
+        bed.lives(1, true);
+        bed.silence(2);
+        assert_eq!(bed.states(), ["up", "up"], "{:#?}", bed.fabric.net.log);
+
+        // The daemon is back, and does not know one of them yet; then it does.
+        bed.lives(1, false);
+        bed.silence(2);
+        let mut begins = given(&config, &[1, 2], &[]);
+        begins.health[0].1.state = State::Probing;
+        bed.told(Standing::OpenFlow, begins, false);
+        assert_eq!(bed.states(), ["down", "up"]);
+        bed.told(Standing::OpenFlow, given(&config, &[1], &[]), false);
+        assert_eq!(bed.states(), ["up", "down"], "what the daemon says holds");
+        assert_eq!(bed.fabric.net.logged("the balancer's daemon answers again"), 1);
+        bed.fabric.pass(Duration::from_secs(2));
+        assert_eq!(bed.states(), ["up", "down"]);
+    }
+}
+
+/// A service is asked by the daemon alone: one that it found dead is not brought back because its host answers.
+#[test]
+fn what_a_check_took_out_stays_out_while_the_daemon_is_silent() {
+    let mut bed = Bed::new(Version::V1_3);
+    let config = config("check = { type = \"tcp\" }");
+    bed.take(&given(&config, &[1], &[])).unwrap();
+    bed.silence(6);
+    assert_eq!(bed.fabric.net.logged("VIP web: its tcp check is not done meanwhile"), 1);
+    assert_eq!(bed.states(), ["up", "down"], "{:#?}", bed.fabric.net.log);
+    bed.lives(1, false);
+    bed.silence(2);
+    assert_eq!(bed.states(), ["down", "down"]);
 }
 
 #[test]

@@ -316,3 +316,41 @@ fn without_a_controller_nothing_is_handed_over() {
     assert_eq!(talk(&mut open), Vec::<String>::new());
     bed.lb.assert_ledger();
 }
+
+#[test]
+fn backends_are_probed_by_the_controller_while_the_daemon_is_silent() {
+    if !root("backends_are_probed_by_the_controller_while_the_daemon_is_silent") {
+        return;
+    }
+    let mut bed = Bed::new(&[6]);
+    bed.mode("openflow");
+    let mut open = bed.open(5, 40);
+    bed.lb.end("KILL");
+    let ofshim = bed.ofshim.as_mut().expect("a controller");
+    ofshim.wait_for_log("the balancer's daemon is silent: its backends are probed from here");
+    assert_eq!(talk(&mut open), Vec::<String>::new());
+    // One dies without a sign: nobody has its address any more.
+    let began = Instant::now();
+    bed.net.on(1, "ip address del 10.0.0.1/8 dev eth0");
+    bed.ofshim.as_mut().expect("a controller").wait_for_log("backend 10.0.0.1 down");
+    println!("known to be down after {:?}", began.elapsed());
+    let new = bed.open(6, 40);
+    assert!(new.iter().all(|(_, at)| at != "1"), "{:?}", new.iter().map(|(_, at)| at).collect::<Vec<_>>());
+    // The others were taken for dead at no time.
+    let log = bed.ofshim().log();
+    let others = |line: &String| line.contains("backend 10.0.0") && !line.contains("backend 10.0.0.1 ");
+    assert_eq!(log.iter().filter(|line| others(line)).count(), 0, "{log:#?}");
+    bed.net.on(1, "ip address add 10.0.0.1/8 dev eth0");
+    bed.ofshim.as_mut().expect("a controller").wait_for_log("backend 10.0.0.1 up");
+    // The daemon is there again, and its word holds.
+    let folder = bed.ofshim().dir();
+    bed.lb.start_with(&["--ofshim-dir", &folder]);
+    bed.lb.wait_up(&BACKENDS);
+    bed.ofshim.as_mut().expect("a controller").wait_for_log("the balancer's daemon answers again");
+    let status = bed.ofshim().read("status");
+    assert!(!status.contains("probed from here"), "{status}");
+    assert_eq!(talk(&mut open), Vec::<String>::new());
+    bed.mode("xdp");
+    assert_eq!(talk(&mut open), Vec::<String>::new());
+    assert_eq!(bed.programs(), 6);
+}

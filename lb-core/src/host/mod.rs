@@ -16,6 +16,7 @@ pub mod config;
 pub mod handover;
 pub mod health;
 pub mod ids;
+pub mod leaving;
 pub mod lists;
 pub mod maglev;
 pub mod overlay;

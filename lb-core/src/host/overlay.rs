@@ -11,12 +11,14 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::addr::MacAddr;
 use super::config::{self, Admin, BackendConfig, Config, MAX_WEIGHT, VipConfig};
+use super::plan::BackendPlan;
 
 /// A backend of a VIP by what makes it that: it survives changes of names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +43,13 @@ impl Target {
             port: vip.service_port(backend),
             mac: backend.mac,
         }
+    }
+
+    /// The target that a backend of a plan is.
+    #[must_use]
+    pub fn of_plan(backend: &BackendPlan) -> Self {
+        let key = backend.key;
+        Self { vip: key.vip.to_string(), address: key.address, port: key.port, mac: key.mac }
     }
 }
 
@@ -68,6 +77,24 @@ pub struct Change {
     /// It was added or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<Member>,
+}
+
+impl fmt::Display for Change {
+    /// `added by hand, draining`, for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let member = self.member.as_ref().map(|member| match member {
+            Member::Added { .. } => "added by hand".to_owned(),
+            Member::Removed => "removed by hand".to_owned(),
+        });
+        let service = self.service.map(|service| match service {
+            Service::Draining { .. } => "draining".to_owned(),
+            Service::Disabled { .. } => "disabled".to_owned(),
+        });
+        let weight =
+            self.weight.map(|weight| format!("with weight {} instead of {}", weight.set, weight.configured));
+        let words: Vec<String> = [member, service, weight].into_iter().flatten().collect();
+        f.write_str(&words.join(", "))
+    }
 }
 
 /// A backend taken out of service. Times are milliseconds since 1970.
@@ -462,6 +489,29 @@ fn some(names: &[&str]) -> String {
 pub fn parse_weight(text: &str) -> Result<u16, String> {
     let weight = text.parse().ok().filter(|weight| *weight <= MAX_WEIGHT);
     weight.ok_or_else(|| format!("weight {text} is not a number from 0 to {MAX_WEIGHT}"))
+}
+
+/// A time with its unit: `500ms`, `60s`, `5m`, `1h`; without one it is seconds.
+///
+/// # Errors
+/// One line that says how to write it, or that it is too long.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    const LONGEST_S: u64 = 30 * 24 * 3600;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" | "" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a number with ms, s, m or h, as in 60s".to_owned()),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "write a number with ms, s, m or h, as in 60s".to_owned())?;
+    match number.checked_mul(unit_ms) {
+        Some(ms) if ms <= LONGEST_S * 1000 => Ok(Duration::from_millis(ms)),
+        _ => Err("more than 30 days; give a shorter time".to_owned()),
+    }
 }
 
 #[cfg(test)]

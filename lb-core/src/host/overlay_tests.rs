@@ -136,3 +136,13 @@ fn weights_have_a_range() {
         assert!(parse_weight(text).unwrap_err().contains("0 to 256"), "{text}");
     }
 }
+
+#[test]
+fn times_have_units() {
+    for (text, ms) in [("500ms", 500), ("60s", 60_000), ("60", 60_000), ("5m", 300_000), ("1h", 3_600_000)] {
+        assert_eq!(parse_time(text), Ok(Duration::from_millis(ms)), "{text}");
+    }
+    for text in ["", "s", "-1s", "1.5s", "10 s", "1d", "99999999999999999999s", "721h"] {
+        assert!(parse_time(text).is_err(), "{text}");
+    }
+}

@@ -28,7 +28,7 @@ pub enum BackendOrder {
         #[command(flatten)]
         whom: WhomArgs,
         /// Disable it after this time, connections or not: 60s, 5m, 1h
-        #[arg(long, value_name = "TIME", value_parser = time)]
+        #[arg(long, value_name = "TIME", value_parser = overlay::parse_time)]
         deadline: Option<Duration>,
         /// Wait until no connection is left or the deadline is over
         #[arg(long)]
@@ -97,7 +97,7 @@ pub struct UpgradeArgs {
     #[arg(long)]
     pub verify: bool,
     /// How long to compare them: 2s, 1m
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time, requires = "verify")]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = overlay::parse_time, requires = "verify")]
     pub window: Duration,
 }
 
@@ -133,42 +133,5 @@ impl BackendOrder {
     /// Whether to wait for the end.
     pub fn waits(&self) -> bool {
         matches!(self, Self::Drain { wait: true, .. })
-    }
-}
-
-/// A time with its unit: `500ms`, `60s`, `5m`, `1h`; without one it is seconds.
-pub fn time(text: &str) -> Result<Duration, String> {
-    const LONGEST_S: u64 = 30 * 24 * 3600;
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" | "" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write a number with ms, s, m or h, as in 60s".to_owned()),
-    };
-    let number: u64 =
-        number.parse().map_err(|_| "write a number with ms, s, m or h, as in 60s".to_owned())?;
-    match number.checked_mul(unit_ms) {
-        Some(ms) if ms <= LONGEST_S * 1000 => Ok(Duration::from_millis(ms)),
-        _ => Err("more than 30 days; give a shorter time".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units() {
-        for (text, ms) in
-            [("500ms", 500), ("60s", 60_000), ("60", 60_000), ("5m", 300_000), ("1h", 3_600_000)]
-        {
-            assert_eq!(time(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "s", "-1s", "1.5s", "10 s", "1d", "99999999999999999999s", "721h"] {
-            assert!(time(text).is_err(), "{text}");
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! What the administrator changes at run time: kept in the store, laid over the file, counted until it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lb_core::host::config::{Admin, BackendConfig, Config};
-use lb_core::host::overlay::{Change, Member, Order, Overlay, Service, Target, Whom};
+use lb_core::host::config::{BackendConfig, Config};
+use lb_core::host::leaving::Leaving;
+use lb_core::host::overlay::{Change, Order, Overlay, Service, Target, Whom};
 use lb_core::host::plan::BackendPlan;
 
 use crate::control::Drain;
@@ -34,8 +34,8 @@ pub struct Administration {
     overlay: Overlay,
     /// Of each change in the store.
     versions: BTreeMap<Target, u64>,
-    /// Backends that were removed and keep their connections, with their VIP's key.
-    leaving: Vec<(String, BackendConfig)>,
+    /// Backends that were removed and keep their connections.
+    leaving: Leaving,
     progress: BTreeMap<Target, Progress>,
     /// When the tables last changed: an older count says nothing about them.
     pub changed_ns: u64,
@@ -58,7 +58,7 @@ impl Administration {
             file,
             overlay: Overlay::new(changes),
             versions,
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
             progress: BTreeMap::new(),
             changed_ns: 0,
         };
@@ -75,30 +75,14 @@ impl Administration {
         }
         administration.keep(settled)?;
         for (target, change) in administration.overlay.changes() {
-            tracing::info!("backend {target}: still {}", words(change));
+            tracing::info!("backend {target}: still {change}");
         }
         Ok(administration)
     }
 
     /// The configuration in force.
     pub fn in_force(&self) -> Config {
-        self.with_leaving(self.overlay.apply(&self.file))
-    }
-
-    /// `config` with those that are leaving, where it has their VIPs and does not have them.
-    fn with_leaving(&self, mut config: Config) -> Config {
-        let addresses: BTreeSet<IpAddr> = config.vips.iter().map(|vip| vip.address).collect();
-        for (key, backend) in &self.leaving {
-            let Some(vip) = config.vips.iter_mut().find(|vip| vip.key().to_string() == *key) else {
-                continue;
-            };
-            let target = Target::new(vip, backend);
-            let there = vip.backends.iter().any(|other| Target::new(vip, other) == target);
-            if !there && !addresses.contains(&backend.address) {
-                vip.backends.push(BackendConfig { admin: Admin::Leaving, ..backend.clone() });
-            }
-        }
-        config
+        self.leaving.apply(self.overlay.apply(&self.file))
     }
 
     /// What will be in force with another file: its configuration, and the changes that are left. Those that are in
@@ -120,38 +104,13 @@ impl Administration {
 
     /// Those that leave when `now` gives way to `next`.
     pub fn leave(&mut self, now: &Config, next: &Config) {
-        for vip in &now.vips {
-            let key = vip.key();
-            let Some(after) = next.vips.iter().find(|other| other.key() == key) else { continue };
-            for backend in &vip.backends {
-                let target = Target::new(vip, backend);
-                let known =
-                    self.leaving.iter().any(|(k, b)| *k == target.vip && Target::new(vip, b) == target);
-                if !known && !after.backends.iter().any(|other| Target::new(after, other) == target) {
-                    self.leaving.push((target.vip, backend.clone()));
-                }
-            }
-        }
-        self.settle_leaving(next);
-    }
-
-    /// Forgets those that came back, or whose VIP went.
-    fn settle_leaving(&mut self, config: &Config) {
-        self.leaving.retain(|(key, backend)| {
-            let vip = config.vips.iter().find(|vip| vip.key().to_string() == *key);
-            vip.is_some_and(|vip| {
-                let target = Target::new(vip, backend);
-                let mut others = vip.backends.iter().filter(|other| other.admin != Admin::Leaving);
-                !others.any(|other| Target::new(vip, other) == target)
-            })
-        });
+        self.leaving.leave(now, next);
     }
 
     /// Takes up those that an earlier daemon served and that are not configured any more.
     pub fn found(&mut self, found: impl IntoIterator<Item = (String, BackendConfig)>) {
         let config = self.in_force();
-        self.leaving.extend(found);
-        self.settle_leaving(&config);
+        self.leaving.add(found, &config);
     }
 
     /// Writes an overlay down, and obeys it from now on.
@@ -249,7 +208,7 @@ impl Administration {
             return false;
         }
         for backend in plan.values() {
-            let target = target_of_plan(backend);
+            let target = Target::of_plan(backend);
             let draining = self.overlay.change(&target).and_then(|change| change.service);
             if matches!(draining, Some(Service::Draining { .. })) {
                 let left = pass.open_by_backend.get(&backend.id.id).copied().unwrap_or(0);
@@ -261,49 +220,12 @@ impl Administration {
                 progress.done = left == 0;
             }
         }
-        let before = self.leaving.len();
-        self.leaving.retain(|(vip, gone)| {
-            let same = |b: &&BackendPlan| {
-                let target = target_of_plan(b);
-                target.vip == *vip
-                    && b.admin == Admin::Leaving
-                    && (target.address, target.mac) == (gone.address, gone.mac)
-                    && gone.port.is_none_or(|port| port == target.port)
-            };
-            let id = plan.values().find(same).map(|backend| backend.id.id);
-            let stays = id.is_some_and(|id| pass.backends.contains(&id));
-            if !stays {
-                tracing::info!("backend {} of VIP {vip} has left: no connection carries it", gone.name);
-            }
-            stays
-        });
-        before != self.leaving.len()
+        let lines = self.leaving.let_go(plan, &pass.backends);
+        for line in &lines {
+            tracing::info!("{line}");
+        }
+        !lines.is_empty()
     }
-}
-
-/// The target that a backend of the plan is.
-pub fn target_of_plan(backend: &BackendPlan) -> Target {
-    let key = backend.key;
-    Target { vip: key.vip.to_string(), address: key.address, port: key.port, mac: key.mac }
-}
-
-/// What a change says, for the log.
-fn words(change: &Change) -> String {
-    let mut words = Vec::new();
-    match &change.member {
-        Some(Member::Added { .. }) => words.push("added by hand".to_owned()),
-        Some(Member::Removed) => words.push("removed by hand".to_owned()),
-        None => {}
-    }
-    match change.service {
-        Some(Service::Draining { .. }) => words.push("draining".to_owned()),
-        Some(Service::Disabled { .. }) => words.push("disabled".to_owned()),
-        None => {}
-    }
-    words.extend(
-        change.weight.map(|weight| format!("with weight {} instead of {}", weight.set, weight.configured)),
-    );
-    words.join(", ")
 }
 
 fn key_of(target: &Target) -> String {

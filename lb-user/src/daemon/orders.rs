@@ -10,7 +10,6 @@ use crate::dataplane::Pass;
 use crate::io::sys;
 
 use super::Daemon;
-use super::admin::target_of_plan;
 
 impl Daemon {
     /// Carries out an order about backends. The inner error is a refusal, and nothing has changed; the outer one is a
@@ -93,7 +92,7 @@ impl Daemon {
 
     /// A backend as it is now.
     fn administered(&self, target: &Target) -> Option<Administered> {
-        let backend = self.plan.backends.values().find(|backend| target_of_plan(backend) == *target)?;
+        let backend = self.plan.backends.values().find(|backend| Target::of_plan(backend) == *target)?;
         let vip = self.plan.vips.get(&backend.vip)?;
         Some(Administered {
             vip: vip.name.clone(),

@@ -4,6 +4,7 @@ use anyhow::Result;
 use lb_core::conn::state;
 use lb_core::host::config::Admin;
 use lb_core::host::health::{FULL_SHARE, State, Station};
+use lb_core::host::overlay::Target;
 use lb_core::host::plan::{BackendPlan, Plan, VipPlan};
 use lb_core::ledger::Ledger;
 use lb_core::table::{Ticks, TrafficCounter, ticks_since};
@@ -18,7 +19,6 @@ use crate::dataplane::{ConnTable, DataPlane, Pass};
 use crate::io::{clock, sys};
 
 use super::Daemon;
-use super::admin::target_of_plan;
 use super::orders::admin_word;
 
 impl Daemon {
@@ -78,7 +78,7 @@ impl Daemon {
         let health = self.checks.members.status(&backend.key);
         let reason =
             health.and_then(|h| h.cause).map_or_else(|| "not probed yet".to_owned(), |c| c.to_string());
-        let target = target_of_plan(backend);
+        let target = Target::of_plan(backend);
         let drain = self.admin.drain(&target);
         let reason = administered_reason(backend, drain.as_ref()).unwrap_or(reason);
         let slot = backend.neighbour.and_then(|n| u16::try_from(n.interface).ok());

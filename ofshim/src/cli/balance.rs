@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use lb_core::host::config::{Arguments, Config};
-use lb_core::host::overlay::parse_weight;
 use openflow::Version;
 
 use super::{Balancer, Granularity, RunArgs};
@@ -31,72 +30,6 @@ pub struct BalanceArgs {
     /// nat or dsr, with --lb openflow [default: nat]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<String>,
-}
-
-/// Arguments of `backend`.
-#[derive(Debug, Args)]
-pub struct BackendArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub order: BackendCommand,
-    /// Print one JSON object
-    #[arg(long, global = true)]
-    pub json: bool,
-}
-
-/// Orders about backends.
-#[derive(Debug, Subcommand)]
-pub enum BackendCommand {
-    /// Let it run dry: its connections stay, new ones go elsewhere
-    Drain(WhomArgs),
-    /// Take it out of service; its connections are treated as those of a dead one
-    Disable(WhomArgs),
-    /// Put it into service again
-    Enable(WhomArgs),
-    /// Give it another share of new connections, 0 to 256
-    Weight {
-        /// Whom.
-        #[command(flatten)]
-        whom: WhomArgs,
-        /// The weight
-        #[arg(value_name = "N", value_parser = parse_weight)]
-        weight: u16,
-    },
-}
-
-/// Whom an order is for.
-#[derive(Debug, Args)]
-pub struct WhomArgs {
-    /// Name, address, or address:port
-    pub backend: String,
-    /// Name of its VIP [default: all that have such a backend]
-    #[arg(long, value_name = "NAME")]
-    pub vip: Option<String>,
-}
-
-impl BackendCommand {
-    /// Path and fields of the request.
-    #[must_use]
-    pub fn target(&self) -> String {
-        let (word, whom, weight) = match self {
-            Self::Drain(whom) => ("drain", whom, None),
-            Self::Disable(whom) => ("disable", whom, None),
-            Self::Enable(whom) => ("enable", whom, None),
-            Self::Weight { whom, weight } => ("weight", whom, Some(weight)),
-        };
-        let mut target = format!("/v1/backend?order={word}&backend={}", encoded(&whom.backend));
-        target += &whom.vip.as_ref().map(|vip| format!("&vip={}", encoded(vip))).unwrap_or_default();
-        target + &weight.map(|weight| format!("&weight={weight}")).unwrap_or_default()
-    }
-}
-
-/// A value as it stands in a request (RFC 3986, 2.1).
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 /// How flow entries are made.

@@ -78,6 +78,8 @@ pub struct Balancing {
 pub struct BalancedVip {
     /// Its name.
     pub name: String,
+    /// What tells it from all others: `10.0.1.1:80/tcp`.
+    pub key: String,
     /// Its address.
     pub address: IpAddr,
     /// `80`, `8000-8010` or `all`.
@@ -109,6 +111,11 @@ pub struct BalancedBackend {
     pub port: Option<u16>,
     /// `probing`, `up`, `down`, `draining` or `disabled`.
     pub state: String,
+    /// What the administrator says: `enabled`, `draining`, `leaving` (removed, and keeping its connections until they
+    /// end) or `disabled`.
+    pub admin: String,
+    /// When its drain is over and it is disabled, in milliseconds since 1970; `null` without a deadline.
+    pub drains_until_ms: Option<u64>,
     /// Its weight.
     pub weight: u16,
     /// The MAC that it last answered from.
@@ -117,6 +124,8 @@ pub struct BalancedBackend {
     pub place: Option<String>,
     /// How many connections are remembered.
     pub connections: usize,
+    /// How many of them have not ended; `null` with standing entries, where the switches alone know.
+    pub open: Option<usize>,
     /// Connections opened.
     pub opened: u64,
 }

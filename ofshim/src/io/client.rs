@@ -17,7 +17,7 @@ use crate::doctor::{self, Facts, Level, Report, Running, Trouble};
 use crate::print;
 
 /// How long the controller may take.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a read command and gives back what to print.
 ///
@@ -34,20 +34,14 @@ pub async fn read(command: &Command, run_dir: &Path) -> anyhow::Result<String> {
             ask(run_dir, &target, args.json, print::route).await
         }
         Command::Explain(args) => ask(run_dir, &explain_target(args), args.json, print::explain).await,
-        Command::Backend(args) => {
-            let target = args.order.target();
-            let body = match http::post(&run_dir.join(SOCKET_NAME), &target, LIMIT).await {
-                Ok(body) => body,
-                Err(error) => bail!("{}", explain(&error, run_dir)),
-            };
-            show(run_dir, &body, args.json, print::balancing)
-        }
         Command::Metrics => {
             let body = fetch(run_dir, "/metrics").await?;
             String::from_utf8(body).context("the answer is not text")
         }
         Command::Openapi => Ok(format!("{:#}\n", openapi::document())),
-        Command::Run(_) | Command::Doctor(_) | Command::Replay(_) => bail!("this is no read command"),
+        Command::Run(_) | Command::Backend(_) | Command::Doctor(_) | Command::Replay(_) => {
+            bail!("this is no read command")
+        }
     }
 }
 
@@ -94,7 +88,7 @@ async fn ask<T: DeserializeOwned>(
 }
 
 /// What the controller answered, as text or as it came.
-fn show<T: DeserializeOwned>(
+pub(super) fn show<T: DeserializeOwned>(
     run_dir: &Path,
     body: &[u8],
     json: bool,
@@ -113,11 +107,13 @@ fn show<T: DeserializeOwned>(
 }
 
 /// What the controller answers.
-async fn fetch(run_dir: &Path, target: &str) -> anyhow::Result<Vec<u8>> {
-    match http::get(&run_dir.join(SOCKET_NAME), target, LIMIT).await {
-        Ok(body) => Ok(body),
-        Err(error) => bail!("{}", explain(&error, run_dir)),
-    }
+pub(super) async fn fetch(run_dir: &Path, target: &str) -> anyhow::Result<Vec<u8>> {
+    answered(http::get(&run_dir.join(SOCKET_NAME), target, LIMIT).await, run_dir)
+}
+
+/// The answer, or the line for a controller that cannot be asked.
+pub(super) fn answered(answer: Result<Vec<u8>, HttpError>, run_dir: &Path) -> anyhow::Result<Vec<u8>> {
+    answer.map_err(|error| anyhow::anyhow!("{}", explain(&error, run_dir)))
 }
 
 fn explain_target(args: &ExplainArgs) -> String {

@@ -98,9 +98,16 @@ pub enum Answer {
 /// ICMP, the protocol of a question that names none.
 const ICMP: u8 = 1;
 const U16: (u32, u32) = (0, 65_535);
+/// Milliseconds until a drain is over: 30 days at most.
+const DEADLINE_MS: (u32, u32) = (0, 30 * 24 * 3_600_000);
+const MAX_WEIGHT: u32 = lb_core::host::config::MAX_WEIGHT as u32;
 
 const fn text(name: &'static str, summary: &'static str) -> Field {
     Field { name, required: true, summary, kind: "string", range: (0, 0) }
+}
+
+const fn optional(name: &'static str, summary: &'static str) -> Field {
+    Field { required: false, ..text(name, summary) }
 }
 
 const fn number(name: &'static str, summary: &'static str, range: (u32, u32)) -> Field {
@@ -186,15 +193,21 @@ pub const ENDPOINTS: [Endpoint; 10] = [
         path: "/v1/backend",
         changes: true,
         operation: "backend",
-        summary: "Drains, disables, enables or weighs a backend of a controller that balances by flow entries",
+        summary: "Drains, disables, enables, weighs, adds or removes a backend of a controller that balances by flow \
+                  entries",
         fields: &[
-            text("order", "drain, disable, enable or weight"),
-            text("backend", "Name, address, or address and port"),
-            Field {
-                required: false,
-                ..text("vip", "Name of its VIP [default: all that have such a backend]")
-            },
-            number("weight", "The weight, with order=weight", (0, 256)),
+            text("order", "drain, disable, enable, weight, add or remove"),
+            text(
+                "backend",
+                "Name, address, or address and port; with order=add the new one's address and port",
+            ),
+            optional(
+                "vip",
+                "Name or key of its VIP [default: all that have such a backend, or the only one]",
+            ),
+            number("deadline_ms", "With order=drain: after so many milliseconds it is disabled", DEADLINE_MS),
+            number("weight", "With order=weight, and with order=add [default: 1 there]", (0, MAX_WEIGHT)),
+            optional("name", "With order=add: its name [default: its address]"),
         ],
         answer: Answer::Json(SchemaGenerator::subschema_for::<view::Balancing>),
         read: |fields| backend(fields).map(Question::Backend),
@@ -314,22 +327,33 @@ fn field<T: FromStr>(fields: &Fields, name: &str) -> Result<Option<T>, String> {
 
 fn backend(fields: &Fields) -> Result<BackendOrder, String> {
     let text = |name: &str| fields.get(name).cloned();
+    let missing = |name: &str| format!("the field {name:?} is missing");
     let weight = field(fields, "weight")?;
-    let order = match (text("order").as_deref(), weight) {
-        (Some("drain"), None) => Order::Drain { deadline_ms: None },
-        (Some("disable"), None) => Order::Disable,
-        (Some("enable"), None) => Order::Enable,
-        (Some("weight"), Some(weight)) => Order::Weight(weight),
-        (Some("weight"), None) => return Err("the field \"weight\" is missing".to_owned()),
-        (Some("drain" | "disable" | "enable"), Some(_)) => {
-            return Err("the field \"weight\" goes with order=weight".to_owned());
+    let word = text("order").ok_or_else(|| missing("order"))?;
+    let order = match word.as_str() {
+        "drain" => Order::Drain { deadline_ms: field(fields, "deadline_ms")? },
+        "disable" => Order::Disable,
+        "enable" => Order::Enable,
+        "weight" => Order::Weight(weight.ok_or_else(|| missing("weight"))?),
+        "add" => Order::Add { name: text("name"), weight: weight.unwrap_or(1) },
+        "remove" => Order::Remove,
+        other => {
+            return Err(format!(
+                "order={other:?} is not known; there are drain, disable, enable, weight, add and remove"
+            ));
         }
-        (Some(other), _) => {
-            return Err(format!("order={other:?} is not known; there are drain, disable, enable and weight"));
-        }
-        (None, _) => return Err("the field \"order\" is missing".to_owned()),
     };
-    let backend = text("backend").ok_or("the field \"backend\" is missing")?;
+    let fits = [
+        ("deadline_ms", word == "drain", "order=drain"),
+        ("weight", matches!(order, Order::Weight(_) | Order::Add { .. }), "order=weight and order=add"),
+        ("name", word == "add", "order=add"),
+    ];
+    if let Some((name, _, with)) =
+        fits.into_iter().find(|(name, fits, _)| !fits && fields.contains_key(*name))
+    {
+        return Err(format!("the field {name:?} goes with {with}"));
+    }
+    let backend = text("backend").ok_or_else(|| missing("backend"))?;
     Ok(BackendOrder { backend, vip: text("vip"), order })
 }
 
@@ -353,10 +377,30 @@ mod tests {
             |order| Ok(Question::Backend(BackendOrder { backend: "h1".to_owned(), vip: None, order }));
         let of = |word| [("backend", "h1"), ("order", word)];
         assert_eq!(read(&of("drain")), order(Order::Drain { deadline_ms: None }));
-        assert_eq!(read(&[&of("weight")[..], &[("weight", "3")]].concat()), order(Order::Weight(3)));
+        let more = |word, fields: &[(&'static str, &'static str)]| read(&[&of(word)[..], fields].concat());
+        assert_eq!(more("drain", &[("deadline_ms", "500")]), order(Order::Drain { deadline_ms: Some(500) }));
+        assert_eq!(more("weight", &[("weight", "3")]), order(Order::Weight(3)));
+        assert_eq!(read(&of("add")), order(Order::Add { name: None, weight: 1 }));
+        let named = Order::Add { name: Some("h4".to_owned()), weight: 2 };
+        assert_eq!(more("add", &[("weight", "2"), ("name", "h4")]), order(named));
+        assert_eq!(read(&of("remove")), order(Order::Remove));
         assert!(read(&of("weight")).unwrap_err().contains("\"weight\" is missing"));
-        assert!(read(&of("kill")).unwrap_err().contains("there are drain, disable, enable and weight"));
-        assert!(read(&[&of("drain")[..], &[("weight", "3")]].concat()).unwrap_err().contains("goes with"));
+        assert!(
+            read(&of("kill"))
+                .unwrap_err()
+                .contains("there are drain, disable, enable, weight, add and remove")
+        );
+        for (word, field, with) in [
+            ("drain", ("weight", "3"), "order=weight and order=add"),
+            ("remove", ("deadline_ms", "3"), "order=drain"),
+            ("weight", ("name", "h4"), "order=add"),
+        ] {
+            let fields = if word == "weight" { vec![("weight", "1"), field] } else { vec![field] };
+            let told = more(word, &fields).unwrap_err();
+            assert_eq!(told, format!("the field {:?} goes with {with}", field.0));
+        }
+        let late = more("drain", &[("deadline_ms", "2592000001")]).unwrap_err();
+        assert!(late.contains("is no number from 0 to 2592000000"), "{late}");
         assert!(read(&[("order", "drain")]).unwrap_err().contains("\"backend\" is missing"));
     }
 

@@ -2,11 +2,13 @@
 
 pub mod accept;
 pub mod api;
+pub mod backend;
 pub mod client;
 pub mod daemon;
 pub mod endpoints;
 pub mod http;
 pub mod openapi;
+pub mod orders;
 pub mod ovs;
 pub mod run;
 pub mod socket;

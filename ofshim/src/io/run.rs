@@ -22,12 +22,13 @@ use super::api::{self, Asked};
 use super::daemon;
 use super::endpoints::Question;
 use super::openapi;
+use super::orders::Orders;
 use super::socket::ApiSocket;
 use super::switch::Connection;
 use super::tls::{self, Files};
 use crate::choose::{self, Chosen};
 use crate::cli::{self, OpenFlow, RunArgs, balance};
-use crate::core::balance::check;
+use crate::core::balance::{BackendOrder, check};
 use crate::core::discover::{self, Secret};
 use crate::core::view;
 use crate::core::{
@@ -94,6 +95,11 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
         None => None,
     };
     let (_socket, api_listener) = ApiSocket::bind(run_dir)?;
+    let state_dir = args.state_dir.as_deref().unwrap_or(run_dir);
+    let orders = match &settings.balancing {
+        Some(balancing) => Some(Orders::open(state_dir, &balancing.config, &settings.versions)?),
+        None => None,
+    };
     let stop = Stop::new()?;
 
     let (inputs, waiting) = mpsc::channel(MAX_WAITING_INPUTS);
@@ -117,8 +123,14 @@ pub async fn run(args: &RunArgs, run_dir: &Path) -> anyhow::Result<()> {
     if !alone {
         tokio::spawn(daemon::poll(args.lb_socket.clone(), inputs.clone(), Arc::clone(&ask_daemon)));
     }
+    let mut controller = Controller::new(settings);
+    let orders = orders.map(|(orders, overlay)| {
+        controller.recall(overlay, Duration::ZERO);
+        orders
+    });
     let main = Main {
-        controller: Controller::new(settings),
+        controller,
+        orders,
         connections: BTreeMap::new(),
         next: 0,
         start: Instant::now(),
@@ -176,7 +188,7 @@ fn settings_of(args: &RunArgs, chosen: Chosen, config: Option<&Config>) -> anyho
     })
 }
 
-/// Milliseconds since 1970: later runs have greater generations, whichever machine they are on.
+/// Milliseconds since 1970: later runs have greater generations, whichever machine they are on, and deadlines outlive them.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -230,6 +242,8 @@ impl Stop {
 /// The main task.
 struct Main {
     controller: Controller,
+    /// Where orders about backends are kept, if this controller takes some.
+    orders: Option<Orders>,
     connections: BTreeMap<ConnId, Connection>,
     next: u64,
     start: Instant,
@@ -254,7 +268,10 @@ impl Main {
             tokio::select! {
                 biased;
                 () = stop.wait() => return,
-                _ = ticks.tick() => self.event(Event::Tick),
+                _ = ticks.tick() => {
+                    self.end_drains();
+                    self.event(Event::Tick);
+                }
                 () = sleep_until(wake) => self.event(Event::Tick),
                 input = waiting.recv() => match input {
                     Some(Input::Event(event)) => self.event(event),
@@ -363,13 +380,7 @@ impl Main {
                 Err(refused) => Err(refused),
             },
             Question::Metrics => Ok(Value::String(self.metrics(now))),
-            Question::Backend(order) => match self.controller.order_backend(&order, now) {
-                Ok((commands, balancing)) => {
-                    self.carry_out(commands);
-                    json(&balancing)
-                }
-                Err(refused) => Err(refused),
-            },
+            Question::Backend(order) => self.order(&order, now),
             Question::Explain(flow) => self.controller.explain(flow).and_then(|explained| json(&explained)),
         };
         // Whoever asked may be gone.
@@ -378,6 +389,29 @@ impl Main {
 }
 
 impl Main {
+    /// Carries out an order about backends, once it is written down.
+    fn order(&mut self, order: &BackendOrder, now: Duration) -> Result<Value, String> {
+        let ordered = self.controller.ordered(order, now_ms())?;
+        if let Some(orders) = &self.orders {
+            orders.keep(ordered.overlay()).map_err(|error| format!("{error:#}"))?;
+        }
+        let (commands, balancing) = self.controller.obey_order(ordered, now);
+        self.carry_out(commands);
+        json(&balancing)
+    }
+
+    /// Ends the drains whose deadline is over. What cannot be written down is found over again by the next controller.
+    fn end_drains(&mut self) {
+        let Some(ordered) = self.controller.overdue(now_ms()) else { return };
+        if let Some(orders) = &self.orders
+            && let Err(error) = orders.keep(ordered.overlay())
+        {
+            tracing::warn!("{error:#}");
+        }
+        let (commands, _) = self.controller.obey_order(ordered, self.now());
+        self.carry_out(commands);
+    }
+
     /// Begins a hand-over; it is answered at its end.
     fn take(&mut self, given: &Handover, answer: oneshot::Sender<Result<Value, String>>) {
         match self.controller.take(given, self.now()) {

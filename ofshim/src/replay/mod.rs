@@ -214,7 +214,9 @@ impl Replay {
             Change::Disable => Order::Disable,
         };
         let order = BackendOrder { backend: address.to_string(), vip: None, order };
-        let (commands, _) = self.controller.order_backend(&order, self.now)?;
+        // No order here has a deadline.
+        let ordered = self.controller.ordered(&order, 0)?;
+        let (commands, _) = self.controller.obey_order(ordered, self.now);
         self.obey(commands);
         self.run();
         self.health()

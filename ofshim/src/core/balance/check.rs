@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_core::host::config::{Config, Mode, PlacementKind};
+use lb_core::host::config::{Config, ConnectionsConfig, Mode, PlacementKind};
 use openflow::Version;
 
 use super::{EntriesKind, proactive};
@@ -55,7 +55,7 @@ pub fn config(config: &Config, versions: &[Version]) -> Result<(), String> {
     Ok(())
 }
 
-/// What is left undone of a configuration, a line for each VIP.
+/// What is left undone of a configuration, a line for each VIP, and one for `[connections]`.
 #[must_use]
 pub fn left_undone(config: &Config, entries: EntriesKind) -> Vec<String> {
     let line = |vip: &lb_core::host::config::VipConfig| {
@@ -71,7 +71,34 @@ pub fn left_undone(config: &Config, entries: EntriesKind) -> Vec<String> {
     if entries.stands() {
         lines.extend(proactive::left_undone(config));
     }
+    lines.extend(connections_left_undone(&config.connections, entries));
     lines
+}
+
+/// The keys of `[connections]` that were given and do nothing.
+fn connections_left_undone(given: &ConnectionsConfig, entries: EntriesKind) -> Option<String> {
+    let default = ConnectionsConfig::default();
+    let stands = entries.stands();
+    // Learned entries have timeouts of their own; the tracker's are the switch's.
+    let tracked = stands && entries != EntriesKind::Learn;
+    let keys = [
+        ("max_new_per_s", stands && given.max_new_per_s.is_some_and(|most| most > 0)),
+        ("half_open_size", given.half_open_size != default.half_open_size),
+        ("affinity_size", stands && given.affinity_size != default.affinity_size),
+        ("source_size", stands && given.source_size != default.source_size),
+        ("fragment_size", given.fragment_size != default.fragment_size),
+        ("syn_s", stands && given.syn_s != default.syn_s),
+        ("established_s", tracked && given.established_s != default.established_s),
+        ("closing_s", stands && given.closing_s != default.closing_s),
+        ("udp_s", tracked && given.udp_s != default.udp_s),
+        ("unverified_s", stands && given.unverified_s != default.unverified_s),
+        ("fragment_s", stands && given.fragment_s != default.fragment_s),
+    ];
+    let undone: Vec<&str> = keys.into_iter().filter(|(_, undone)| *undone).map(|(key, _)| key).collect();
+    (!undone.is_empty()).then(|| {
+        let (word, many) = (entries.word(), if undone.len() == 1 { "is" } else { "are" });
+        format!("[connections]: {} {many} not done with --lb-entries {word}", undone.join(", "))
+    })
 }
 
 #[cfg(test)]
@@ -112,5 +139,20 @@ mod tests {
         let lines = left_undone(&Config::from_toml(text, "lb.toml").unwrap(), EntriesKind::Reactive);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("VIP web: its tcp check is not done"), "{lines:?}");
+    }
+
+    #[test]
+    fn settings_of_connections_that_do_nothing_are_named() {
+        let head = "[connections]\nmax_new_per_s = 100\nsyn_s = 10\nestablished_s = 100\nudp_s = 9\nhalf_open_size = 512";
+        let config = parsed(head, "address = \"10.0.1.1\"", "10.0.0.1");
+        let of = |entries| left_undone(&config, entries);
+        let undone =
+            |keys: &str, word: &str| vec![format!("[connections]: {keys} not done with --lb-entries {word}")];
+        assert_eq!(of(EntriesKind::Reactive), undone("half_open_size is", "reactive"));
+        assert_eq!(of(EntriesKind::Learn), undone("max_new_per_s, half_open_size, syn_s are", "learn"));
+        let all = "max_new_per_s, half_open_size, syn_s, established_s, udp_s are";
+        assert_eq!(of(EntriesKind::Group), undone(all, "group"));
+        let plain = parsed("", "address = \"10.0.1.1\"", "10.0.0.1");
+        assert_eq!(left_undone(&plain, EntriesKind::Group), Vec::<String>::new());
     }
 }

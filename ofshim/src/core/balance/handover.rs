@@ -1,17 +1,22 @@
-//! In the place of a balancer that is told by its daemon what to do: with its configuration, ids and health.
+//! In the place of a balancer that is told by its daemon what to do: with its configuration, ids and health. While the
+//! daemon is silent, backends are probed from here, beginning with what it said last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lb_core::conn::state;
+use lb_core::host::config::{Config, VipKey};
 use lb_core::host::handover::{Connection as Told, Handover};
-use lb_core::host::health::Neighbour;
-use lb_core::host::plan::HealthView;
+use lb_core::host::health::{Neighbour, State, Station as Watched};
+use lb_core::host::ids::BackendKey;
+use lb_core::host::plan::{HealthView, Seen};
 use lb_core::table::ConnKey;
 use openflow::MacAddr;
 
 use super::health::Watch;
-use super::{Balancer, EntriesKind, Replanned, Settings, is_finished, ticks};
+use super::places::Places;
+use super::{Balancer, EntriesKind, Replanned, Settings, is_finished, nanoseconds, ticks};
+use crate::core::event::Level;
 use crate::core::ip::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::core::net::FlowKey;
 use crate::core::net::key::IpKey;
@@ -24,16 +29,68 @@ pub struct Following {
     view: HealthView,
     /// Where their MACs were heard.
     places: BTreeMap<MacAddr, Place>,
+    /// Backends are probed from here.
+    alone: Option<Alone>,
+}
+
+/// How what a silent daemon said last, and what is found out without it, go together.
+#[derive(Debug)]
+struct Alone {
+    /// It answers again, and does not know all backends yet.
+    answers: bool,
+    /// The VIPs whose services it alone asks.
+    checked: BTreeSet<VipKey>,
+}
+
+impl Alone {
+    fn new(config: &Config) -> Self {
+        let checked = config.vips.iter().filter(|vip| vip.check.is_some());
+        Self { answers: false, checked: checked.map(lb_core::host::config::VipConfig::key).collect() }
+    }
+
+    /// Puts what was found out here in the place of what the daemon said, where it counts: a backend of which nothing
+    /// was found out stays as it was, and so does one that is down where services are asked too.
+    fn amend(&self, key: &BackendKey, seen: &mut Seen, watch: &Watch) {
+        let Some(own) = watch.members.status(key) else { return };
+        let counts = own.state != State::Probing && (seen.state == State::Probing || !self.answers);
+        let unasked = seen.state == State::Down && self.checked.contains(&key.vip);
+        if counts && !unasked {
+            (seen.state, seen.share) = (own.state, own.share);
+            seen.neighbour = watch.prober.neighbour(key.station()).or(seen.neighbour);
+        }
+    }
 }
 
 impl Following {
-    /// The health as a plan is made with; the daemon's interfaces are no ports of switches.
-    pub fn view(&self) -> HealthView {
+    /// The health as a plan is made with.
+    pub fn view(&self, watch: &Watch) -> HealthView {
         let mut view = self.view.clone();
-        for seen in view.values_mut() {
+        for (key, seen) in &mut view {
+            // The daemon's interfaces are no ports of switches.
             seen.neighbour = seen.neighbour.map(|found| Neighbour { interface: 0, ..found });
+            if let Some(alone) = &self.alone {
+                alone.amend(key, seen, watch);
+            }
         }
         view
+    }
+
+    /// Whether backends are probed from here.
+    pub const fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// The hosts that are there by what the daemon said, at the ports where they were heard.
+    fn there(&self, places: &mut Places) -> BTreeMap<Watched, Neighbour> {
+        let there = self.view.iter().filter(|(_, seen)| matches!(seen.state, State::Up | State::Draining));
+        there
+            .filter_map(|(key, seen)| {
+                let mac = seen.neighbour?.mac;
+                let place = self.places.get(&MacAddr(mac.0));
+                let interface = place.map_or(0, |place| places.number(*place));
+                Some((key.station(), Neighbour { mac, interface }))
+            })
+            .collect()
     }
 
     /// Where a MAC was heard.
@@ -52,10 +109,10 @@ impl Balancer {
     #[must_use]
     pub fn following(given: &Handover, seed: u64, now: Duration) -> Self {
         let settings = Settings { config: given.config.clone(), entries: EntriesKind::Reactive, seed };
-        let watch = Watch::nobody(&given.config, seed, super::nanoseconds(now));
+        let watch = Watch::nobody(&given.config, seed, nanoseconds(now));
         let mut balancer = Self::bare(settings, watch, now);
         balancer.following = Some(Following::default());
-        balancer.follow_daemon(given);
+        balancer.follow_daemon(given, now);
         for (vip, ticket) in &given.tickets {
             balancer.model.set_ticket(*vip, *ticket);
         }
@@ -68,13 +125,70 @@ impl Balancer {
         self.following.is_some()
     }
 
-    /// Takes over what the daemon says now: configuration, ids, health.
-    pub fn follow_daemon(&mut self, given: &Handover) -> Replanned {
+    /// Whether backends are probed from here, since the daemon is silent.
+    #[must_use]
+    pub fn probes_alone(&self) -> bool {
+        self.following.as_ref().is_some_and(Following::is_alone)
+    }
+
+    /// Takes over what the daemon says now: configuration, ids, health. What was found out in its silence is over once it
+    /// knows all backends.
+    pub fn follow_daemon(&mut self, given: &Handover, now: Duration) -> Replanned {
         let Some(following) = &mut self.following else { return Replanned::default() };
         following.view = given.view();
+        let knows_all = given.health.iter().all(|(_, seen)| seen.state != State::Probing);
+        if let Some(alone) = &mut following.alone {
+            *alone = Alone { answers: true, ..Alone::new(&given.config) };
+            if knows_all {
+                following.alone = None;
+                self.watch = Watch::nobody(&given.config, self.random, nanoseconds(now));
+            } else {
+                self.watch.reconfigure(&without_checks(&given.config), nanoseconds(now));
+            }
+        }
         self.ids = given.ids();
         self.configure(given.config.clone());
         self.replan()
+    }
+
+    /// The daemon has been silent for too long: backends are probed from here, at first where these MACs are. The lines for
+    /// the log; `None` if it was so before. What changes is told by [`Balancer::follow`].
+    pub fn probe_alone(
+        &mut self,
+        seats: &BTreeMap<MacAddr, Place>,
+        now: Duration,
+    ) -> Option<Vec<(Level, String)>> {
+        let following = self.following.as_mut()?;
+        if let Some(alone) = &mut following.alone {
+            let answered = std::mem::take(&mut alone.answers);
+            if answered {
+                self.watch.mark();
+            }
+            return answered.then(Vec::new);
+        }
+        for (mac, place) in seats {
+            following.places.entry(*mac).or_insert(*place);
+        }
+        let there = following.there(&mut self.places);
+        following.alone = Some(Alone::new(&self.config));
+        self.watch = Watch::resumed(&without_checks(&self.config), &there, self.random, nanoseconds(now));
+        self.watch.mark();
+        let mut lines = vec![(
+            Level::Warn,
+            "the balancer's daemon is silent: its backends are probed from here until it answers".to_owned(),
+        )];
+        for vip in &self.config.vips {
+            if let Some(check) = &vip.check {
+                let text = format!(
+                    "VIP {}: its {} check is not done meanwhile: backends that are down stay so, others are judged by ARP \
+                     and neighbour discovery alone",
+                    vip.name,
+                    check.kind.word()
+                );
+                lines.push((Level::Warn, text));
+            }
+        }
+        Some(lines)
     }
 
     /// What the daemon is told when it balances again. What has ended is known here so late that nothing of it is on its way.
@@ -148,4 +262,13 @@ impl Balancer {
         };
         Some((came, left))
     }
+}
+
+/// A configuration without the checks of services, which are the daemon's alone.
+pub(super) fn without_checks(config: &Config) -> Config {
+    let mut config = config.clone();
+    for vip in &mut config.vips {
+        vip.check = None;
+    }
+    config
 }

@@ -28,6 +28,13 @@ pub struct Change {
     cause: Cause,
 }
 
+impl Change {
+    /// Whether the plan says so too.
+    pub fn holds(&self, plan: &Plan) -> bool {
+        plan.backends.values().any(|backend| backend.key == self.backend && backend.state == self.to)
+    }
+}
+
 /// Who is there, and who is in rotation.
 #[derive(Debug)]
 pub struct Watch {
@@ -72,6 +79,21 @@ impl Watch {
         let prober = &self.prober;
         let actions = self.members.configure(config, |station| prober.state(station), now);
         self.obey_members(actions);
+        self.changed = true;
+    }
+
+    /// Watches the backends of a configuration; these are there, and stay so until their probes say otherwise.
+    pub fn resumed(config: &Config, there: &BTreeMap<Watched, Neighbour>, seed: u64, now: u64) -> Self {
+        let mut watch = Self::new(config, seed, now);
+        for (station, neighbour) in there {
+            watch.prober.assume_up(*station, *neighbour, now);
+            watch.members.assume_up(*station, &[], now);
+        }
+        watch
+    }
+
+    /// What is known counts in another way now.
+    pub fn mark(&mut self) {
         self.changed = true;
     }
 

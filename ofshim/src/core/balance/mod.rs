@@ -37,7 +37,8 @@ use lb_core::decide::stays;
 use lb_core::host::config::Config;
 use lb_core::host::health::{Destination, Neighbour, Station as Watched};
 use lb_core::host::ids::Ids;
-use lb_core::host::overlay::Overlay;
+use lb_core::host::leaving::Leaving;
+use lb_core::host::overlay::{Overlay, Target};
 use lb_core::host::plan::{HealthView, Plan, health_view};
 use lb_core::host::records;
 use lb_core::model::Model;
@@ -50,7 +51,7 @@ use openflow::MacAddr;
 
 use self::handover::Following;
 use self::health::Watch;
-pub use self::orders::BackendOrder;
+pub use self::orders::{BackendOrder, Ordered};
 pub use self::pins::{Leg, LegKey, Pins};
 use self::places::Places;
 use super::event::Level;
@@ -116,6 +117,11 @@ pub struct Balancer {
     file: Config,
     /// What an administrator changed of it.
     overlay: Overlay,
+    /// Backends that were removed and keep their connections, and until when they are all kept.
+    leaving: Leaving,
+    leaves_from: Duration,
+    /// Draining backends of which it was said that no connection is left.
+    drained: BTreeSet<Target>,
     /// In force.
     config: Config,
     ids: Ids,
@@ -168,9 +174,7 @@ impl Balancer {
     #[must_use]
     pub fn new(settings: Settings, now: Duration) -> Self {
         let mut settings = settings;
-        for vip in &mut settings.config.vips {
-            vip.check = None;
-        }
+        settings.config = handover::without_checks(&settings.config);
         let watch = Watch::new(&settings.config, settings.seed, nanoseconds(now));
         let mut balancer = Self::bare(settings, watch, now);
         balancer.replan();
@@ -197,6 +201,9 @@ impl Balancer {
             pins: Pins::default(),
             file: config.clone(),
             overlay: Overlay::default(),
+            leaving: Leaving::default(),
+            leaves_from: now,
+            drained: BTreeSet::new(),
             config: config.clone(),
         };
         balancer.configure(config);
@@ -271,9 +278,18 @@ impl Balancer {
         self.watch.wake(nanoseconds(drained), nanoseconds(now));
     }
 
-    /// The questions to be asked now; each is answered by [`Self::asked`].
+    /// The questions to be asked now; each is answered by [`Self::asked`]. Who was found at no port that is known is
+    /// asked for everywhere.
     pub fn take_questions(&mut self) -> Vec<(Watched, Destination)> {
-        self.watch.take_questions()
+        let mut questions = self.watch.take_questions();
+        for (_, to) in &mut questions {
+            if let Destination::Unicast(neighbour) = to
+                && self.places.place(neighbour.interface).is_none()
+            {
+                *to = Destination::Broadcast;
+            }
+        }
+        questions
     }
 
     /// A question was asked, or could not be.
@@ -288,7 +304,9 @@ impl Balancer {
         }
         if let Some(following) = &mut self.following {
             following.heard(mac, at);
-            return false;
+            if !following.is_alone() {
+                return false;
+            }
         }
         let interface = self.places.number(at);
         let neighbour = Neighbour { mac: lb_core::host::addr::MacAddr(mac.0), interface };
@@ -321,8 +339,11 @@ impl Balancer {
 
     /// Brings the tables to what is known now, if something has changed; what, and the lines for the log.
     pub fn follow(&mut self) -> (Option<Replanned>, Vec<(Level, String)>) {
-        let Some(changes) = self.watch.take_changes() else { return (None, Vec::new()) };
+        let Some(mut changes) = self.watch.take_changes() else { return (None, Vec::new()) };
         let replanned = self.replan();
+        if self.following.is_some() {
+            changes.retain(|change| change.holds(&self.plan));
+        }
         let lines = health::lines(&changes, &self.plan, &self.places);
         (Some(replanned), lines)
     }
@@ -331,7 +352,7 @@ impl Balancer {
     #[must_use]
     pub fn health(&self) -> HealthView {
         match &self.following {
-            Some(following) => following.view(),
+            Some(following) => following.view(&self.watch),
             None => health_view(&self.watch.members, &self.watch.prober),
         }
     }
@@ -457,10 +478,10 @@ impl Balancer {
         record.mac == backend_mac.0 && stays(vip, record, key.protocol() != TCP)
     }
 
-    /// Lets go of what has ended or timed out, and of the ids that nothing carries any more.
-    pub fn sweep(&mut self, now: Duration) {
+    /// Lets go of what has ended or timed out, and of the ids that nothing carries any more; the lines for the log.
+    pub fn sweep(&mut self, now: Duration) -> Vec<(Level, String)> {
         if now.saturating_sub(self.swept) < SWEEP {
-            return;
+            return Vec::new();
         }
         self.swept = now;
         let pins = &self.pins;
@@ -473,6 +494,7 @@ impl Balancer {
             let (backends, vips) = self.model.in_use();
             self.ids.release_unused(&vips, &backends);
         }
+        self.follow_orders(now)
     }
 
     /// The connections, in the order of their keys.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use lb_core::Reason;
+use lb_core::host::config::Admin;
+use lb_core::host::overlay::Target;
 use lb_core::select::{PickRequest, pick, pick_kind};
 use lb_core::table::{ConnKey, selection};
 use serde::Serialize;
@@ -28,11 +30,13 @@ impl Balancer {
         for connection in self.connections() {
             *of_backend.entry(connection.value.backend).or_default() += 1;
         }
+        let open = self.open_connections();
         let vip = |(id, vip): (&u16, &lb_core::host::plan::VipPlan)| {
             let theirs = self.plan().backends.iter().filter(|(_, backend)| backend.vip == *id);
             let traffic = self.model().vip_traffic(*id);
             view::BalancedVip {
                 name: vip.name.clone(),
+                key: vip.key.to_string(),
                 address: vip.key.address,
                 ports: vip.key.ports.to_string(),
                 protocol: vip.key.protocol.to_string(),
@@ -47,6 +51,8 @@ impl Balancer {
                         address: backend.key.address,
                         port: backend.translate_port,
                         state: backend.state.to_string(),
+                        admin: admin_word(backend.admin).to_owned(),
+                        drains_until_ms: self.drains_until_ms(&Target::of_plan(backend)),
                         weight: backend.weight,
                         mac: backend.neighbour.map(|neighbour| neighbour.mac.to_string()),
                         place: backend
@@ -54,6 +60,7 @@ impl Balancer {
                             .and_then(|neighbour| self.place(neighbour.interface))
                             .map(|place| place.to_string()),
                         connections: of_backend.get(id).copied().unwrap_or_default(),
+                        open: open.as_ref().map(|open| open.get(id).copied().unwrap_or_default()),
                         opened: self.model().backend_traffic(*id).opened,
                     })
                     .collect(),
@@ -123,6 +130,16 @@ impl Balancer {
         let (method, kind) = (u32::from(record.selection), pick_kind::CHECKED);
         let choice = pick(self.model(), &PickRequest { key: *key, method, kind });
         (choice.id != 0).then_some(choice.id)
+    }
+}
+
+/// What the administrator says, as the interface spells it.
+const fn admin_word(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Enabled => "enabled",
+        Admin::Draining => "draining",
+        Admin::Leaving => "leaving",
+        Admin::Disabled => "disabled",
     }
 }
 

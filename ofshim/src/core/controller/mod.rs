@@ -1,5 +1,6 @@
 //! All sessions together.
 
+mod orders;
 mod outs;
 mod shown;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use lb_core::host::handover::Handover;
 use openflow::{DatapathId, FlowRemovedReason, PacketInRef, READ_CHUNK_BYTES};
 
+use super::balance;
 use super::balance::proactive::FoundStanding;
 use super::classic::{Classic, Member, Next};
 use super::cookie::Purpose;
@@ -24,7 +26,6 @@ use super::session::{Raised, Session};
 use super::switch::{Shown, Switch};
 use super::topo::Place;
 use super::vip::{Placement, VipKnowledge};
-use super::{balance, view};
 
 /// The controller.
 #[derive(Debug)]
@@ -115,23 +116,6 @@ impl Controller {
         self.bury(&mut commands, now);
         self.obey_network(&mut commands, now);
         commands.into_commands()
-    }
-
-    /// Carries out an order about backends: what there is to do then, and what is balanced now.
-    ///
-    /// # Errors
-    /// The order is refused. One line.
-    pub fn order_backend(
-        &mut self,
-        order: &balance::BackendOrder,
-        now: Duration,
-    ) -> Result<(Vec<Command>, view::Balancing), String> {
-        self.events += 1;
-        let mut commands = Outbox::new(self.events, 0);
-        self.network.order_backend(order, now)?;
-        self.obey_network(&mut commands, now);
-        let view = self.network.balancer().map(balance::Balancer::view).unwrap_or_default();
-        Ok((commands.into_commands(), view))
     }
 
     /// What the network knows of the balancer is what all sessions know.

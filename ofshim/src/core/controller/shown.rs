@@ -21,7 +21,14 @@ impl Controller {
     fn who_balances(&self) -> String {
         let stand = self.network.stand();
         match (self.network.balancer(), stand.why()) {
-            (Some(_), Some(why)) => return format!("this controller, by flow entries: {}", why.words()),
+            (Some(balancer), Some(why)) => {
+                let alone = if balancer.probes_alone() {
+                    "; the daemon is silent, and backends are probed from here"
+                } else {
+                    ""
+                };
+                return format!("this controller, by flow entries: {}{alone}", why.words());
+            }
             (Some(_), None) => {
                 return "this controller, by flow entries, of its own configuration".to_owned();
             }

@@ -19,6 +19,7 @@ pub mod hosts;
 pub mod key;
 mod load;
 mod members;
+mod orders;
 mod pending;
 mod proxy;
 mod routing;
@@ -307,6 +308,7 @@ impl Network {
         self.ask_loads();
         let late = self.pending.late(now);
         self.out.extend(late);
+        self.probe_if_silent();
         self.balance_tick();
         self.go_on_taking();
         if now.saturating_sub(self.swept) >= SWEEP {

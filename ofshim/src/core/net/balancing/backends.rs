@@ -1,4 +1,4 @@
-//! What the balancer wants to know of backends: questions are put, and answers heard; and orders about them.
+//! What the balancer wants to know of backends: questions are put, and answers heard.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use lb_core::host::health::{Destination, Station as Watched};
 use openflow::{Action, BufferId, DatapathId, PacketOut, PortNo};
 
+use crate::core::balance::Balancer;
 use crate::core::balance::probe::{PROBER, question, says_where};
-use crate::core::balance::{BackendOrder, Balancer};
 use crate::core::net::stages::{Context, MAX_OUTPUTS};
 use crate::core::net::{Network, Out};
 use crate::core::topo::{Place, PortRole};
@@ -18,29 +18,6 @@ const PROOF_PATIENCE: Duration = Duration::from_millis(500);
 const FIRST_PROOF: u64 = 1 << 63;
 
 impl Network {
-    /// Carries out an order about backends.
-    ///
-    /// # Errors
-    /// This controller does not balance, or the order is refused. One line.
-    pub fn order_backend(&mut self, order: &BackendOrder, now: Duration) -> Result<(), String> {
-        let Some(balancer) = &mut self.balancer else {
-            return Err("this controller does not balance: orders are for one that runs with --lb openflow, or for lb"
-                .to_owned());
-        };
-        if balancer.follows() {
-            return Err(
-                "this controller balances for lb: give the order to lb, as in 'lb backend drain'".to_owned()
-            );
-        }
-        self.now = now;
-        let lines = balancer.order(order, now)?;
-        for (level, text) in lines {
-            self.log(level, text);
-        }
-        self.balance_follow();
-        Ok(())
-    }
-
     /// When the balancer has something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
@@ -109,7 +86,7 @@ impl Network {
     }
 
     /// Asks what the balancer wants asked, and does what follows from what it found out.
-    pub(super) fn balance_follow(&mut self) {
+    pub(in crate::core::net) fn balance_follow(&mut self) {
         let now = self.now;
         loop {
             let Some(balancer) = &mut self.balancer else { return };
@@ -127,6 +104,7 @@ impl Network {
         let Some(balancer) = &mut self.balancer else { return };
         let (replanned, lines) = balancer.follow();
         if let Some(replanned) = replanned {
+            self.know_backends();
             self.replanned(&replanned);
         }
         for (level, text) in lines {

@@ -76,8 +76,12 @@ impl Network {
         self.end_connections();
         self.watch();
         let Some(balancer) = &mut self.balancer else { return };
-        balancer.sweep(now);
-        if balancer.next_wake().is_some_and(|at| at <= now) {
+        let lines = balancer.sweep(now);
+        let wakes = balancer.next_wake().is_some_and(|at| at <= now);
+        for (level, text) in lines {
+            self.log(level, text);
+        }
+        if wakes {
             self.balance_wake();
         }
     }

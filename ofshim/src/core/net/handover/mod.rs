@@ -38,6 +38,8 @@ const QUIET_REFUSED: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_millis(500);
 /// So many answers in a row that XDP balances end a balancing that the daemon has forgotten.
 const STALE_ANSWERS: u32 = 3;
+/// A daemon that has been silent for so long is not waited for: its backends are probed from here.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Whether this controller may stand in for a daemon's balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub struct Stand {
     last: Option<Handover>,
     standing: Option<Standing>,
     silent: bool,
+    /// When the daemon said something last.
+    heard: Duration,
     inline: VipKnowledge,
     waiting: Vec<(Place, Vec<u8>)>,
     waiting_bytes: usize,
@@ -187,6 +191,7 @@ impl Network {
             return Err("another hand-over is under way; wait for its end".to_owned());
         }
         self.begin(given, Why::Asked)?;
+        (self.stand.heard, self.stand.silent) = (now, false);
         self.go_on_taking();
         Ok(())
     }
@@ -254,7 +259,33 @@ impl Network {
         }
     }
 
+    /// Probes the backends from here once the daemon has been silent for too long.
+    pub(super) fn probe_if_silent(&mut self) {
+        let silent = self.stand.silent && self.now.saturating_sub(self.stand.heard) >= SILENCE;
+        let Some(balancer) = self.balancer.as_mut().filter(|balancer| silent && balancer.follows()) else {
+            return;
+        };
+        let macs = balancer.plan().backends.values().filter_map(|backend| backend.neighbour);
+        let seat = |mac: MacAddr| {
+            let stations = self.hosts.with_mac(mac);
+            stations.into_iter().find_map(|station| self.hosts.place_of(station, &|_| true))
+        };
+        let seats: BTreeMap<MacAddr, Place> = macs
+            .filter_map(|neighbour| {
+                let mac = MacAddr(neighbour.mac.0);
+                Some((mac, seat(mac)?))
+            })
+            .collect();
+        if let Some(lines) = balancer.probe_alone(&seats, self.now) {
+            for (level, text) in lines {
+                self.log(level, text);
+            }
+            self.balance_follow();
+        }
+    }
+
     fn heard_daemon(&mut self, told: Told, asked: bool) {
+        self.stand.heard = self.now;
         let Told { standing, state } = told;
         self.stand.standing = Some(standing);
         let without = Handover { connections: Vec::new(), ..state };
@@ -312,7 +343,7 @@ impl Network {
         let now = self.now;
         match &mut self.balancer {
             Some(balancer) if balancer.follows() => {
-                let replanned = balancer.follow_daemon(given);
+                let replanned = balancer.follow_daemon(given, now);
                 self.replanned(&replanned);
             }
             Some(_) => return Err("this controller balances by a configuration of its own".to_owned()),
@@ -356,7 +387,8 @@ impl Network {
             (&last.config, &last.vips, &last.backends, &last.health)
                 == (&now.config, &now.vips, &now.backends, &now.health)
         };
-        if self.stand.last.as_ref().is_some_and(same) {
+        let alone = self.balancer.as_ref().is_some_and(Balancer::probes_alone);
+        if !alone && self.stand.last.as_ref().is_some_and(same) {
             return;
         }
         if let Err(refused) = self.check_given(&now) {
@@ -369,9 +401,14 @@ impl Network {
         }
         let before = self.stand.last.take();
         let Some(balancer) = &mut self.balancer else { return };
-        let replanned = balancer.follow_daemon(&now);
+        let replanned = balancer.follow_daemon(&now, self.now);
+        let knows_again = alone && !balancer.probes_alone();
         self.known = self.known_while_following();
         self.replanned(&replanned);
+        if knows_again {
+            let text = "the balancer's daemon answers again: backends are what it says";
+            self.log(Level::Info, text.to_owned());
+        }
         let states = |given: &Handover| -> BTreeMap<BackendKey, State> {
             given.health.iter().map(|(key, seen)| (*key, seen.state)).collect()
         };
